@@ -1,0 +1,125 @@
+"""What a message is, and the acts on it. Both doors come here."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Final
+from uuid import UUID
+
+from domain import access
+from domain.access import Member
+from domain.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable, invalid
+from domain.live import Live
+from realtime.log import Closed, Overloaded
+from store import messages, sessions
+from store.errors import Away, translated
+from store.messages import ChatClosed, Message, NewMessage
+
+MAX_TEXT_CHARACTERS: Final = 2_000
+MAX_CLIENT_ID_CHARACTERS: Final = 64
+
+
+def clean_text(text: str) -> str:
+    """The text without white space at its ends. Raises BadRequest for an empty, too long or unstorable one."""
+    text = text.strip()
+    problem = None
+    if not text:
+        problem = "must not be empty"
+    elif len(text) > MAX_TEXT_CHARACTERS:
+        problem = f"must be at most {MAX_TEXT_CHARACTERS} characters, and is {len(text)}"
+    elif "\x00" in text:
+        problem = "must not contain the NUL character"
+    if problem:
+        raise invalid({"text": problem})
+    return text
+
+
+def check_client_id(client_id: str | None) -> None:
+    """Raises BadRequest for an idempotency key that cannot be kept."""
+    if client_id is None:
+        return
+    if not 1 <= len(client_id) <= MAX_CLIENT_ID_CHARACTERS:
+        raise invalid({"client_id": f"must be 1 to {MAX_CLIENT_ID_CHARACTERS} characters"})
+    if "\x00" in client_id:
+        raise invalid({"client_id": "must not contain the NUL character"})
+
+
+async def send(live: Live, member: Member, *, text: str, client_id: str | None) -> tuple[Message, bool]:
+    """Post a message; it is committed, then shown to everyone, then answered.
+
+    Answers the message, and whether `client_id` had posted it before. Raises BadRequest, Conflict
+    (`booking_cancelled`), Unavailable.
+    """
+    text = clean_text(text)
+    check_client_id(client_id)
+    new = NewMessage(
+        id=uuid.uuid4(),
+        session_id=member.session_id,
+        user_id=member.user_id,
+        sender_name=member.name,
+        text=text,
+        client_id=client_id,
+    )
+    try:
+        appended = await live.messages.append(new)
+    except ChatClosed:
+        raise access.chat_closed() from None
+    except Overloaded:
+        raise Unavailable("Too many messages wait to be stored; try again.", retry_after=1) from None
+    except (Closed, Away):
+        raise Unavailable("The message could not be stored just now; try again.", retry_after=1) from None
+    return appended.message, appended.repeated
+
+
+async def edit(live: Live, member: Member, message_id: str, *, text: str) -> Message:
+    """Replace a message's text; its author may."""
+    text = clean_text(text)
+    with translated():
+        async with live.pool.acquire() as connection, connection.transaction():
+            session = await sessions.locked(connection, member.session_id)
+            message = await messages.find(connection, member.session_id, _message_id(message_id))
+            if session is None or message is None:
+                raise _unknown_message()
+            if message.user_id != member.user_id:
+                raise Forbidden("Only its author may edit a message.", code="not_author")
+            if message.deleted:
+                raise Conflict("The message was deleted.", code="message_deleted")
+            access.require_open_chat(session)
+            edited, entry = await messages.edit(connection, message, text=text, actor_id=member.user_id)
+    live.publish([entry])
+    return edited
+
+
+async def delete(live: Live, member: Member, message_id: str) -> Message:
+    """Empty a message for good; its author, the host and admins may. Again: nothing more happens."""
+    with translated():
+        async with live.pool.acquire() as connection, connection.transaction():
+            await sessions.locked(connection, member.session_id)
+            message = await messages.find(connection, member.session_id, _message_id(message_id))
+            if message is None:
+                raise _unknown_message()
+            if message.user_id != member.user_id and not member.is_host:
+                raise Forbidden("Only its author or the host may delete a message.", code="not_author")
+            if message.deleted:
+                return message
+            deleted, entry = await messages.delete(connection, message, actor_id=member.user_id)
+    live.publish([entry])
+    return deleted
+
+
+def _message_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise _unknown_message() from None
+
+
+def _unknown_message() -> NotFound:
+    return NotFound("There is no such message in this session.", code="message_not_found")
+
+
+def check_read_seq(seq: int) -> None:
+    if not 0 <= seq < 2**63:
+        raise BadRequest(
+            "A read mark is a seq of the session.", code="validation_failed", fields={"seq": "out of range"}
+        )

@@ -1,0 +1,242 @@
+"""The live side of sessions on this worker: the hub's rooms joined with the log, presence and typing.
+
+Both doors act through one :class:`Live`. Whatever has a `seq` is committed first and published after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from domain.errors import NotFound
+from domain.events import event, renew_text
+from domain.presence import PRESENCE, Presence
+from domain.typing import Typing
+from realtime.bus import Bus
+from realtime.events import Event
+from realtime.frames import event_frame
+from realtime.hub import Hub, Room
+from realtime.log import Log
+from realtime.transport import Connection
+from store import events, messages, participants
+from store.database import Pool
+from store.errors import Away
+from store.events import LogEntry
+from store.messages import Appended, NewMessage, logged
+from store.participants import ReadMark
+
+#: Missed events that a rejoin answers with; above it the client starts anew with the newest ones.
+RESUME_EVENTS: Final = 500
+#: Events that a client starts anew with.
+RESET_EVENTS: Final = 200
+#: What one message weighs beside its text, in bytes, for the bound of a batch.
+MESSAGE_OVERHEAD_BYTES: Final = 200
+
+logger = structlog.get_logger(__name__)
+
+
+class Live:
+    """What both doors share. `pool` is the database; `hub` the rooms here; `presence` and `typing` their people.
+
+    `removed(connection, room_id)` is called for each connection that is taken out of a room, and
+    `person_news(user_id)` when a person's name or memberships may have changed.
+    """
+
+    def __init__(self, pool: Pool, bus: Bus, worker_id: UUID) -> None:
+        self.pool = pool
+        self.bus = bus
+        self.hub = Hub(
+            bus,
+            _LogSource(pool),
+            encode=event_frame,
+            channel=session_channel,
+            opened=self._opened,
+            closed=self._closed,
+            polled=self._polled,
+            passing=Away,
+        )
+        self.presence = Presence(pool, bus, worker_id, channel=session_channel, find_room=self.hub.find)
+        self.typing = Typing(self.tell)
+        self.messages: Log[NewMessage, Appended] = Log(
+            lambda batch, again: messages.append(pool, batch, again=again),
+            name="messages",
+            passing=Away,
+            committed=self._message_committed,
+            size=lambda new: MESSAGE_OVERHEAD_BYTES + 4 * len(new.text),
+        )
+        self.marks: Log[ReadMark, bool] = Log(
+            lambda batch, again: participants.mark_read(pool, batch),
+            name="read-marks",
+            passing=Away,
+            committed=self._mark_committed,
+        )
+        self.removed: Callable[[Connection, str], None] = lambda connection, room_id: None
+        self.person_news: Callable[[str], None] = lambda user_id: None
+        self._people: dict[str, set[Connection]] = {}
+
+    async def start(self) -> None:
+        await self.presence.start()
+        self.hub.start()
+
+    async def close(self) -> None:
+        """Write what is under way, and leave."""
+        await self.messages.close()
+        await self.marks.close()
+        await self.presence.close()
+        await self.hub.close()
+
+    # Publishing
+
+    def publish(self, entries: Iterable[LogEntry]) -> None:
+        """Show committed entries of sessions' logs to everyone in them, on every worker."""
+        for entry in entries:
+            self.tell(str(entry.session_id), event(entry))
+
+    def tell(self, room_id: str, news: Event) -> None:
+        """Publish an event to one session."""
+        self.bus.publish(session_channel(room_id), news)
+
+    def person_changed(self, user_ids: Iterable[str]) -> None:
+        """Have every worker look again at these people's names and memberships."""
+        for user_id in user_ids:
+            self.bus.publish(person_channel(user_id), Event(name=PERSON_CHANGED, data={}))
+
+    # People's connections on this worker
+
+    async def attend(self, connection: Connection) -> None:
+        """Note a person's connection, and listen to what concerns them."""
+        user_id = connection.user_id
+        connections = self._people.setdefault(user_id, set())
+        connections.add(connection)
+        if len(connections) == 1:
+            await self.bus.subscribe(person_channel(user_id), lambda news: self.person_news(user_id))
+
+    async def dismiss(self, connection: Connection) -> None:
+        user_id = connection.user_id
+        connections = self._people.get(user_id, set())
+        connections.discard(connection)
+        if not connections and self._people.pop(user_id, None) is not None:
+            await self.bus.unsubscribe(person_channel(user_id))
+
+    def connections_of(self, user_id: str) -> Sequence[Connection]:
+        """The person's connections on this worker."""
+        return list(self._people.get(user_id, ()))
+
+    def everybody(self) -> Sequence[str]:
+        """Everybody with a connection on this worker."""
+        return list(self._people)
+
+    # Coming back
+
+    async def missed(self, room: Room, seq: int) -> tuple[list[Event], bool]:
+        """What a client that saw up to `seq` has missed, up to what this room has been told; and whether it must
+        start anew, because it missed too much or was ahead of the log.
+
+        The answer belongs to the present turn of the loop: enter the room before the next await.
+        """
+        if seq > room.last_seq:
+            await self.hub.catch_up(room)  # seen through another worker, which was told earlier
+        reset = False
+        while (at_hand := room.since(seq)) is None:
+            if reset or not 0 <= room.last_seq - seq <= RESUME_EVENTS:
+                reset = True
+                entries = await events.newest(self.pool, UUID(room.id), before=room.last_seq + 1, limit=RESET_EVENTS)
+            else:
+                entries = await events.first_after(self.pool, UUID(room.id), seq, limit=RESUME_EVENTS)
+            read = [event(entry) for entry in entries]
+            told = [one for one in read if (one.seq or 0) <= room.last_seq]
+            newer = room.since(told[-1].seq or 0) if told else []
+            if newer is not None:
+                return told + newer, reset
+        return at_hand, reset
+
+    # What the rooms see
+
+    async def _opened(self, room: Room) -> None:
+        await self.presence.open(room)
+        room.observe = lambda news: self._observe(room, news)
+
+    def _closed(self, room: Room) -> None:
+        self.presence.forget(room)
+
+    async def _polled(self) -> None:
+        await self.presence.refresh(self.hub.rooms, bus_connected=self.bus.connected)
+
+    def _observe(self, room: Room, news: Event) -> bool:
+        data = news.data
+        if news.name == PRESENCE:
+            self.presence.hear(room, data)
+            return False
+        if news.name == "typing":
+            room.show(news, but=data["userId"])
+            return False
+        if news.name in ("messageEdited", "messageDeleted"):
+            for earlier in room.tail:
+                renew_text(earlier, data["id"], data.get("text", ""))
+        elif news.name == "permissionsChanged":
+            permissions = {name: data[name] for name in ("micAllowed", "cameraAllowed")}
+            self.presence.change(room, data["userId"], **permissions)
+        elif news.name == "handRaised":
+            self.presence.change(room, data["userId"], handRaised=data["raised"])
+        elif news.name == "participantKicked":
+            # In the next turn: the person is told what happened, and then is out.
+            asyncio.get_running_loop().call_soon(self.remove, room.id, data["userId"], "kicked")
+        return True
+
+    def remove(self, room_id: str, user_id: str, reason: str) -> None:
+        """Take all of a person's connections on this worker out of a room."""
+        room = self.hub.find(room_id)
+        for connection in self.presence.expel(room_id, user_id, reason):
+            if room is not None:
+                self.hub.leave(room, connection)
+            self.removed(connection, room_id)
+        self.typing.stop(room_id, user_id)
+
+    def _message_committed(self, new: NewMessage, appended: Appended) -> None:
+        if not appended.repeated:
+            self.publish([logged(appended.message)])
+
+    def _mark_committed(self, mark: ReadMark, moved: bool) -> None:
+        if moved:
+            data: dict[str, Any] = {
+                "userId": mark.user_id,
+                "seq": mark.seq,
+                "session_id": str(mark.session_id),
+            }
+            self.tell(str(mark.session_id), Event(name="read", data=data))
+
+
+PERSON_CHANGED: Final = "personChanged"
+
+
+def session_channel(session_id: str) -> str:
+    return f"session-{session_id}"
+
+
+def person_channel(user_id: str) -> str:
+    return f"person-{user_id}"
+
+
+class _LogSource:
+    """The sessions' logs, as the hub reads them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def position(self, room_id: str) -> int:
+        found = await events.positions(self._pool, [UUID(room_id)])
+        if UUID(room_id) not in found:
+            raise NotFound("Session not found", code="session_not_found")
+        return found[UUID(room_id)]
+
+    async def positions(self, room_ids: Sequence[str]) -> dict[str, int]:
+        found = await events.positions(self._pool, [UUID(room_id) for room_id in room_ids])
+        return {str(session_id): seq for session_id, seq in found.items()}
+
+    async def events_after(self, room_id: str, seq: int, limit: int) -> list[Event]:
+        entries = await events.first_after(self._pool, UUID(room_id), seq, limit=limit)
+        return [event(entry) for entry in entries]

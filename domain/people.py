@@ -1,0 +1,164 @@
+"""People: whom a token makes known, and what of a profile is whose business.
+
+The rules are plain functions on frozen values; :class:`People` spares the database the tokens it has seen.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from domain.errors import BadRequest, Forbidden, invalid
+from domain.identity import MAX_EMAIL_CHARACTERS, MAX_NAME_CHARACTERS, Identity, Role
+from store import users
+from store.database import Executor
+from store.errors import Refused
+from store.users import ProfileToSave, Saved, User
+
+#: Identities remembered per worker: about 300 bytes each, so some 3 MiB.
+MAX_REMEMBERED: Final = 10_000
+#: Seconds that an unchanged token goes without a query. An administrator may have given its bearer another
+#: role meanwhile, on another worker; the token's is restored after this time at the latest.
+REMEMBERED_SECONDS: Final = 60.0
+
+
+class People:
+    """The bearers of tokens, written to the database just in time and remembered for a while."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        most: int = MAX_REMEMBERED,
+        seconds: float = REMEMBERED_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._executor = executor
+        self._most = most
+        self._seconds = seconds
+        self._clock = clock
+        #: Least recently written first: user id → what was written, and when.
+        self._written: OrderedDict[str, tuple[tuple[object, ...], float]] = OrderedDict()
+
+    async def remember(self, identity: Identity) -> None:
+        """See to it that the bearer's row exists and says what the token says. Raises store.errors.Away."""
+        said = (identity.role, identity.first_name, identity.last_name, identity.email)
+        known = self._written.get(identity.user_id)
+        if known is not None and known[0] == said and self._clock() - known[1] < self._seconds:
+            return
+        await users.upsert_from_token(self._executor, identity)
+        self._written[identity.user_id] = (said, self._clock())
+        self._written.move_to_end(identity.user_id)
+        if len(self._written) > self._most:
+            self._written.popitem(last=False)
+
+    def forget(self, user_id: str) -> None:
+        """Write this person again with their next request."""
+        self._written.pop(user_id, None)
+
+
+def may_always_see_email(identity: Identity, user_id: str) -> bool:
+    """Oneself and administrators; for others it depends on a shared booking."""
+    return identity.is_admin or identity.user_id == user_id
+
+
+def check_may_save_profile(identity: Identity, user_id: str, role: Role, *, present: User | None) -> None:
+    """Raise Forbidden unless `identity` may save the profile of `user_id` with this `role`.
+
+    One's own role is the token's. An administrator gives others a role until their own token says it;
+    that of an administrator comes from tokens alone.
+    """
+    if identity.user_id == user_id:
+        if role != identity.role:
+            raise _role_mismatch(f"Your token says that your role is {identity.role}, not {role}.")
+        return
+    if not identity.is_admin:
+        raise Forbidden("Only the person themself or an administrator may change a profile.")
+    if role == "admin" and (present is None or present.role != "admin"):
+        raise _role_mismatch("Nobody is made an administrator here; that comes from the token.")
+    if present is not None and present.role == "admin" and role != "admin":
+        raise _role_mismatch("An administrator's role comes from the token.")
+
+
+def _role_mismatch(message: str) -> Forbidden:
+    return Forbidden(message, code="role_mismatch")
+
+
+def check_may_set_parent(identity: Identity, user_id: str, role: Role) -> None:
+    """Raise unless `identity` may say who the parent of `user_id` is: a student for themself, or an admin."""
+    if role != "student":
+        raise invalid({"profile_data.parent_id": "only a student has a parent"})
+    if not identity.is_admin and identity.user_id != user_id:
+        raise Forbidden("Only the student themself or an administrator names the parent.")
+
+
+async def save_profile(executor: Executor, identity: Identity, profile: ProfileToSave) -> Saved:
+    """Make or change a profile. Raises Forbidden, or BadRequest for a parent who is none."""
+    present = await users.find(executor, profile.user_id)
+    check_may_save_profile(identity, profile.user_id, profile.role, present=present)
+    if profile.parent_id is not None:
+        check_may_set_parent(identity, profile.user_id, profile.role)
+        check_parent(await users.find(executor, profile.parent_id), profile.user_id)
+    try:
+        return await users.save_profile(executor, profile)
+    except Refused as refused:
+        if refused.constraint in (users.PARENT_EXISTS, users.NOT_OWN_PARENT):
+            raise _no_parent() from refused
+        raise
+
+
+def concerned(saved: Saved) -> set[str]:
+    """Whose name, role or memberships are not what they were, once a profile is saved."""
+    before, after = saved.before, saved.user
+    if before is None:
+        return set()
+    people: set[str | None] = set()
+    if (before.name, before.role) != (after.name, after.role):
+        people.add(after.id)
+    if before.parent_id != after.parent_id:
+        people |= {after.id, before.parent_id, after.parent_id}
+    return {user_id for user_id in people if user_id is not None}
+
+
+def check_parent(parent: User | None, user_id: str) -> None:
+    """Raise BadRequest unless `parent` exists, is a parent, and somebody else."""
+    if parent is None or parent.role != "parent" or parent.id == user_id:
+        raise _no_parent()
+
+
+def _no_parent() -> BadRequest:
+    return invalid({"profile_data.parent_id": "is not the id of a known user with the role parent"})
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with a trimmed name, or None."""
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS:
+        return f"must have 1 to {MAX_NAME_CHARACTERS} characters"
+    return None
+
+
+# No grammar of addresses: one @ between two parts without white space, which catches slips of the pen.
+_PLAUSIBLE_EMAIL: Final = re.compile(r"[^\s@]+@[^\s@]+")
+
+
+def email_problem(email: str) -> str | None:
+    """What is wrong with an e-mail address, or None."""
+    if len(email) > MAX_EMAIL_CHARACTERS:
+        return f"must have at most {MAX_EMAIL_CHARACTERS} characters"
+    if not _PLAUSIBLE_EMAIL.fullmatch(email) or not email.isprintable():
+        return "must be an e-mail address, such as ada@example.org"
+    return None
+
+
+def timezone_problem(timezone: str) -> str | None:
+    """What is wrong with the name of a time zone, or None."""
+    try:
+        # Not zoneinfo.available_timezones(): that walks the whole file tree each time.
+        ZoneInfo(timezone)
+    except (LookupError, ValueError, OSError):
+        return "must be an IANA time zone, such as Europe/Berlin"
+    return None

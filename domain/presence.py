@@ -1,0 +1,343 @@
+"""Who is here. Per person, not per tab; over all workers; and right again after one of them died.
+
+Each worker records its own people in the database (`store.visits`) and tells the others over the bus what came
+of it. Every worker keeps a roster of each room that is open there, so that joining asks the database nothing
+about the others. Versions make the roster right whatever order the news arrives in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from domain.access import Member
+from domain.errors import Forbidden, Unavailable
+from domain.identity import full_name
+from realtime.bus import Bus
+from realtime.events import Event
+from realtime.hub import Room
+from realtime.log import Closed, Log, Overloaded
+from realtime.transport import Connection
+from store import participants, visits
+from store.database import Pool
+from store.errors import Away
+from store.participants import Participant
+from store.visits import Change, Outcome
+
+#: Seconds after the last connection of a person went until the others are told: a reload is silent.
+GRACE_SECONDS: Final = 5.0
+#: Seconds between two renewals of this worker's lease, and two looks for workers whose lease ran out.
+HEARTBEAT_SECONDS: Final = visits.LEASE_SECONDS / 3
+#: Seconds between two comparisons of the rosters with the database while the bus is away.
+REFRESH_SECONDS: Final = 2.0
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Person:
+    """One line of a roster."""
+
+    document: dict[str, Any]
+    version: int
+
+
+@dataclass(slots=True)
+class Roster:
+    """Who is online in one room, and the version of what is known of each person."""
+
+    online: dict[str, _Person] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Here:
+    """One person's connections in one room on this worker."""
+
+    member: Member
+    connections: set[Connection] = field(default_factory=set)
+    arrived: asyncio.Future[Outcome] | None = None
+    leaving: asyncio.TimerHandle | None = None
+
+
+class Presence:
+    """The people of this worker's rooms. `expel(connection, room_id)` takes one who was removed out of a room."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        bus: Bus,
+        worker_id: UUID,
+        *,
+        channel: Callable[[str], str],
+        find_room: Callable[[str], Room | None],
+    ) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._worker_id = worker_id
+        self._channel = channel
+        self._find_room = find_room
+        self._rosters: dict[str, Roster] = {}
+        self._here: dict[tuple[str, str], _Here] = {}
+        self._visits: Log[Change, Outcome] = Log(self._record, name="visits", passing=Away, committed=self._recorded)
+        self._heart: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refreshed_at = 0.0
+        self._gap = False
+        bus.on_gap(self._note_gap)
+
+    async def start(self) -> None:
+        await visits.renew_lease(self._pool, self._worker_id)
+        self._heart = asyncio.create_task(self._beat_forever(), name="presence-heartbeat")
+
+    async def close(self) -> None:
+        """Leave on purpose: after the grace, other workers close what was open here and nobody came back to."""
+        if self._heart is not None:
+            self._heart.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await self._visits.close()
+        try:
+            await visits.end_lease(self._pool, self._worker_id, grace_seconds=GRACE_SECONDS)
+        except Away as error:
+            logger.warning("presence.lease_not_ended", reason=str(error))
+
+    # Rooms
+
+    async def open(self, room: Room) -> None:
+        """Load the roster of a room that opens on this worker."""
+        roster = self._rosters[room.id] = Roster()
+        joined = await participants.of_sessions(self._pool, [UUID(room.id)])
+        for participant in joined[UUID(room.id)]:
+            roster.versions[participant.user_id] = participant.presence_version
+            if participant.online:
+                roster.online[participant.user_id] = _person_of(participant)
+
+    def forget(self, room: Room) -> None:
+        self._rosters.pop(room.id, None)
+
+    def online(self, room_id: str) -> list[dict[str, Any]]:
+        """Who is online, as `participants` of an ack."""
+        roster = self._rosters.get(room_id)
+        return [person.document for person in roster.online.values()] if roster else []
+
+    def connections(self, room_id: str, user_id: str) -> Sequence[Connection]:
+        """The person's connections in the room on this worker."""
+        here = self._here.get((room_id, user_id))
+        return list(here.connections) if here else []
+
+    # Coming and going
+
+    async def arrive(self, room: Room, member: Member, connection: Connection) -> None:
+        """Count a connection in. The person's first one here is recorded, and announced if they were nowhere.
+
+        Raises Forbidden when the person was kicked meanwhile, Unavailable when it cannot be recorded.
+        """
+        key = (room.id, member.user_id)
+        here = self._here.setdefault(key, _Here(member))
+        if here.leaving is not None:
+            here.leaving.cancel()
+            here.leaving = None
+        here.connections.add(connection)
+        try:
+            if here.arrived is None:
+                here.arrived = self._visits.append(_change(key, present=True))
+            outcome = await asyncio.shield(here.arrived)
+        except (Away, Overloaded, Closed):
+            here.connections.discard(connection)
+            if not here.connections:
+                self._here.pop(key, None)
+            raise Unavailable("You could not be let in just now; try again.", retry_after=1) from None
+        if outcome.was_kicked:
+            here.connections.discard(connection)
+            if not here.connections and self._here.get(key) is here:
+                del self._here[key]
+                self._spawn(self._record_departure(key, "kicked"))
+            raise Forbidden("You were removed from this session by its host.", code="kicked")
+
+    def depart(self, room_id: str, connection: Connection, reason: str) -> None:
+        """Count a connection out. After its person's last one, and a grace, the person has left."""
+        key = (room_id, connection.user_id)
+        here = self._here.get(key)
+        if here is None or connection not in here.connections:
+            return
+        here.connections.discard(connection)
+        if not here.connections and here.leaving is None:
+            here.leaving = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._left, key, reason)
+
+    def expel(self, room_id: str, user_id: str, reason: str) -> list[Connection]:
+        """Count all of a person's connections out at once, without grace. Answers them."""
+        here = self._here.pop((room_id, user_id), None)
+        if here is None:
+            return []
+        if here.leaving is not None:
+            here.leaving.cancel()
+        self._spawn(self._record_departure((room_id, user_id), reason))
+        connections = list(here.connections)
+        here.connections.clear()
+        return connections
+
+    def _left(self, key: tuple[str, str], reason: str) -> None:
+        here = self._here.get(key)
+        if here is not None and not here.connections:
+            del self._here[key]
+            self._spawn(self._record_departure(key, reason))
+
+    async def _record_departure(self, key: tuple[str, str], reason: str) -> None:
+        try:
+            outcome = await self._visits.append(_change(key, present=False))
+        except (Away, Overloaded, Closed) as error:
+            # The visit stays open until this worker's lease ends or the person comes and goes again.
+            logger.warning("presence.departure_not_recorded", reason=str(error))
+            return
+        if outcome.turned and not outcome.online:
+            self._announce(outcome, reason=reason)
+
+    async def _record(self, batch: Sequence[Change], again: bool) -> Sequence[Outcome]:
+        outcomes = await visits.record(self._pool, self._worker_id, batch)
+        # A try whose answer was lost may have done the turning; telling it twice does no harm.
+        return [replace(o, turned=True) if again else o for o in outcomes]
+
+    # The news
+
+    def _recorded(self, change: Change, outcome: Outcome) -> None:
+        if change.present and outcome.turned and not outcome.was_kicked:
+            self._announce(outcome, reason=None)
+
+    def _announce(self, outcome: Outcome, *, reason: str | None) -> None:
+        room_id = str(outcome.session_id)
+        news: dict[str, Any] = {
+            "userId": outcome.user_id,
+            "online": outcome.online,
+            "version": outcome.version,
+        }
+        if outcome.online:
+            here = self._here.get((room_id, outcome.user_id))
+            if here is None:
+                return  # gone again already
+            news["person"] = msgspec.to_builtins(
+                {
+                    "userId": outcome.user_id,
+                    "name": here.member.name,
+                    "role": here.member.role,
+                    "micAllowed": outcome.mic_allowed,
+                    "cameraAllowed": outcome.camera_allowed,
+                    "handRaised": outcome.hand_raised,
+                    "joinedAt": outcome.joined_at,
+                }
+            )
+        else:
+            news["reason"] = reason
+        self._bus.publish(self._channel(room_id), Event(name=PRESENCE, data=news))
+
+    def hear(self, room: Room, news: dict[str, Any]) -> None:
+        """Take news of a person, from this worker or another, and show what changed by it."""
+        self._apply(room, news["userId"], news["online"], news["version"], news.get("person"), news.get("reason"))
+
+    def change(self, room: Room, user_id: str, **changed: Any) -> None:
+        """Keep a roster's line up with an event of the log."""
+        roster = self._rosters.get(room.id)
+        if roster is not None and user_id in roster.online:
+            roster.online[user_id].document |= changed
+
+    def _apply(
+        self,
+        room: Room,
+        user_id: str,
+        online: bool,
+        version: int,
+        document: dict[str, Any] | None,
+        reason: str | None,
+    ) -> None:
+        roster = self._rosters.get(room.id)
+        if roster is None or version < roster.versions.get(user_id, 0):
+            return
+        roster.versions[user_id] = version
+        known = roster.online.get(user_id)
+        if online and document is not None:
+            roster.online[user_id] = _Person(document, version)
+            if known is None:
+                room.show(Event(name="participantJoined", data=document | {"session_id": room.id}))
+        elif not online and known is not None:
+            del roster.online[user_id]
+            gone = {"userId": user_id, "reason": reason or "left", "session_id": room.id}
+            room.show(Event(name="participantLeft", data=gone))
+
+    # Keeping right
+
+    def _note_gap(self) -> None:
+        self._gap = True
+
+    async def refresh(self, rooms: Iterable[Room], *, bus_connected: bool) -> None:
+        """Compare the rosters with the database after a gap of the bus, and while it is away."""
+        now = asyncio.get_running_loop().time()
+        if not self._gap and (bus_connected or now - self._refreshed_at < REFRESH_SECONDS):
+            return
+        self._gap, self._refreshed_at = False, now
+        ids = [UUID(room.id) for room in rooms]
+        if not ids:
+            return
+        for session_id, joined in (await participants.of_sessions(self._pool, ids)).items():
+            room = self._find_room(str(session_id))
+            for participant in joined if room is not None else ():
+                assert room is not None
+                self._apply(
+                    room,
+                    participant.user_id,
+                    participant.online,
+                    participant.presence_version,
+                    _person_of(participant).document if participant.online else None,
+                    "left",
+                )
+
+    async def _beat_forever(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            try:
+                if not await visits.renew_lease(self._pool, self._worker_id):
+                    await self._record_everybody_again()
+                for outcome in await visits.close_expired(self._pool):
+                    self._announce(outcome, reason="timeout")
+            except Away as error:
+                logger.info("presence.heartbeat_waits", reason=str(error))
+            except Exception:
+                logger.exception("presence.heartbeat_failed")
+
+    async def _record_everybody_again(self) -> None:
+        """This worker was believed dead, and its people were closed out: they are here, though."""
+        logger.warning("presence.lease_was_lost", people=len(self._here))
+        for key in list(self._here):
+            await self._visits.append(_change(key, present=True))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+#: The event by which workers tell each other of people; clients see `participantJoined` and `participantLeft`.
+PRESENCE: Final = "presence"
+
+
+def _change(key: tuple[str, str], *, present: bool) -> Change:
+    room_id, user_id = key
+    return Change(session_id=UUID(room_id), user_id=user_id, present=present)
+
+
+def _person_of(participant: Participant) -> _Person:
+    document = {
+        "userId": participant.user_id,
+        "name": full_name(participant.first_name, participant.last_name) or participant.user_id,
+        "role": participant.role,
+        "micAllowed": participant.mic_allowed,
+        "cameraAllowed": participant.camera_allowed,
+        "handRaised": participant.hand_raised,
+        "joinedAt": participant.joined_at,
+    }
+    return _Person(msgspec.to_builtins(document), participant.presence_version)

@@ -1,0 +1,140 @@
+"""`/bookings`: asking for a lesson, seeing and changing it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, get_args
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from domain import access, bookings, sessions
+from domain.errors import invalid
+from domain.identity import MAX_USER_ID_CHARACTERS
+from handlers.http.bodies import json_response, read_body
+from handlers.http.keys import DATABASE, LIVE
+from handlers.http.requests import (
+    identity_of,
+    link,
+    path_uuid,
+    query_instant,
+    query_limit,
+    query_text,
+    query_word,
+)
+from handlers.payloads import Instant
+from store import bookings as store
+from store import users
+from store.bookings import Booking, Position, Status
+
+UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARACTERS)]
+
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+#: What `GET /bookings/{id}/session` shows of the session's document.
+_SESSION_FIELDS: Final = ("session_id", "booking_id", "status", "meeting_data", "notes", "files")
+
+
+class NewBooking(msgspec.Struct, frozen=True):
+    student_id: UserId
+    teacher_id: UserId
+    start_time: Instant
+    end_time: Instant
+
+
+class BookingChange(msgspec.Struct, frozen=True):
+    status: Status | None = None
+    start_time: Instant | None = None
+    end_time: Instant | None = None
+
+
+async def index(request: web.Request) -> web.Response:
+    student_id = query_text(request, "student_id")
+    teacher_id = query_text(request, "teacher_id")
+    limit = query_limit(request)
+    student = await users.find(request.app[DATABASE], student_id) if student_id is not None else None
+    bookings.check_may_list(identity_of(request), student=student, student_id=student_id, teacher_id=teacher_id)
+    found = await store.listed(
+        request.app[DATABASE],
+        student_id=student_id,
+        teacher_id=teacher_id,
+        status=query_word(request, "status", STATUSES),
+        starts_from=query_instant(request, "from"),
+        starts_before=query_instant(request, "to"),
+        after=_position(query_text(request, "cursor")),
+        limit=limit + 1,
+    )
+    shown = found[:limit]
+    more = link(request, "next", cursor=_cursor(shown[-1])) if len(found) > limit else None
+    return json_response([_document(booking) for booking in shown], headers=more)
+
+
+async def create(request: web.Request) -> web.Response:
+    new = await read_body(request, NewBooking)
+    booking_id = await bookings.book(
+        request.app[DATABASE],
+        identity_of(request),
+        bookings.NewBooking(
+            student_id=new.student_id,
+            teacher_id=new.teacher_id,
+            start_time=new.start_time,
+            end_time=new.end_time,
+        ),
+    )
+    answer = {"booking_id": booking_id, "message": "Booking created successfully"}
+    return json_response(answer, status=201, headers={"Location": f"/bookings/{booking_id}"})
+
+
+async def show(request: web.Request) -> web.Response:
+    booking_id = path_uuid(request, "id", bookings.unknown_booking)
+    booking = await bookings.read(request.app[DATABASE], identity_of(request), booking_id)
+    return json_response(_document(booking))
+
+
+async def change(request: web.Request) -> web.Response:
+    booking_id = path_uuid(request, "id", bookings.unknown_booking)
+    wanted = await read_body(request, BookingChange)
+    booking = await bookings.change(
+        request.app[LIVE],
+        identity_of(request),
+        booking_id,
+        bookings.BookingChange(status=wanted.status, start_time=wanted.start_time, end_time=wanted.end_time),
+    )
+    return json_response(_document(booking))
+
+
+async def session(request: web.Request) -> web.Response:
+    booking_id = path_uuid(request, "id", bookings.unknown_booking)
+    await bookings.read(request.app[DATABASE], identity_of(request), booking_id)
+    found, _ = await access.enter(request.app[DATABASE], booking_id, identity_of(request))
+    document = sessions.document(found)
+    return json_response({name: document[name] for name in _SESSION_FIELDS})
+
+
+def _document(booking: Booking) -> dict[str, Any]:
+    return {
+        "booking_id": booking.id,
+        "student_id": booking.student_id,
+        "teacher_id": booking.teacher_id,
+        "parent_id": booking.parent_id,
+        "start_time": booking.start_time,
+        "end_time": booking.end_time,
+        "status": booking.status,
+        "created_at": booking.created_at,
+    }
+
+
+def _cursor(booking: Booking) -> str:
+    return f"{booking.start_time.isoformat()}~{booking.id}"
+
+
+def _position(cursor: str | None) -> Position | None:
+    """The place that :func:`_cursor` wrote. Raises BadRequest for one that it did not."""
+    if cursor is None:
+        return None
+    start_time, _, booking_id = cursor.partition("~")
+    try:
+        return Position(start_time=datetime.fromisoformat(start_time).astimezone(UTC), id=UUID(booking_id))
+    except (ValueError, OverflowError):
+        raise invalid({"cursor": "is not one from a Link header"}) from None

@@ -1,0 +1,77 @@
+"""What every HTTP request passes: an id, one log line, errors as documents, authentication.
+
+:func:`guard` puts it around an app; `handlers.http.routes` fills the app with routes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from handlers.http.authentication import authentication
+from handlers.http.errors import errors_as_documents
+from handlers.http.keys import IDENTITY, PUBLIC_ROUTES, REQUEST_ID
+
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+#: 1 to 128 visible ASCII characters: it goes into log lines and back into a header.
+_USABLE_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+#: Asked for every few seconds by whoever watches the server.
+_QUIET_PATHS: Final = frozenset({"/healthz", "/readyz"})
+
+_log = structlog.get_logger("access")
+
+
+def guard(app: web.Application) -> None:
+    """Put the middlewares around `app`. Routes need a token until :func:`open_to_everyone` says otherwise."""
+    app[PUBLIC_ROUTES] = set()
+    app.middlewares.extend((request_log, errors_as_documents, authentication))
+    app.on_response_prepare.append(_say_request_id)
+
+
+def open_to_everyone(app: web.Application, route: web.AbstractRoute) -> None:
+    """Let requests to `route` by without a token."""
+    app[PUBLIC_ROUTES].add(route)
+
+
+@web.middleware
+async def request_log(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request its id, and the log one line about it: never the query, which may hold a token."""
+    request[REQUEST_ID] = request_id = _request_id(request.headers.get(REQUEST_ID_HEADER))
+    started = time.perf_counter()
+    status = 0
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        except web.HTTPException as redirect:
+            status = redirect.status
+            raise
+        finally:
+            identity = request.get(IDENTITY)
+            log = _log.debug if request.path in _QUIET_PATHS else _log.info
+            log(
+                "request",
+                method=request.method,
+                path=request.rel_url.raw_path,
+                status=status,  # 0: the client left before there was an answer
+                milliseconds=round((time.perf_counter() - started) * 1000, 1),
+                **({"user_id": identity.user_id} if identity else {}),
+            )
+
+
+def _request_id(given: str | None) -> str:
+    if given is not None and _USABLE_REQUEST_ID.fullmatch(given):
+        return given
+    return uuid4().hex
+
+
+async def _say_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    if REQUEST_ID in request:
+        response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]

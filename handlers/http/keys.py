@@ -1,0 +1,48 @@
+"""What the composed app and its requests carry: every key, typed, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from domain.identity import Identity
+from domain.people import People
+from domain.tokens import Verifier
+
+if TYPE_CHECKING:
+    from domain.live import Live
+    from store.database import Pool
+else:
+    # AppKey only remembers the name of its type.
+    Live = Any
+    Pool = Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoSecret:
+    """What demo tokens are signed with, and what they must say."""
+
+    secret: str
+    issuer: str | None
+    audience: str | None
+
+
+#: ``{status, database, bus, …}``; `status` is "ready", "unavailable" or "draining".
+Readiness = Callable[[], Awaitable[Mapping[str, str]]]
+
+DATABASE: Final[web.AppKey[Pool]] = web.AppKey("DATABASE")
+VERIFIER: Final[web.AppKey[Verifier]] = web.AppKey("VERIFIER")
+PEOPLE: Final[web.AppKey[People]] = web.AppKey("PEOPLE")
+LIVE: Final[web.AppKey[Live]] = web.AppKey("LIVE")
+READINESS: Final[web.AppKey[Readiness]] = web.AppKey("READINESS")
+#: What the demo signs tokens with; only where `--demo` was asked for.
+DEMO_SECRET: Final[web.AppKey[DemoSecret]] = web.AppKey("DEMO_SECRET")
+#: The routes that need no token; every other one does. See `edge.open_to_everyone`.
+PUBLIC_ROUTES: Final[web.AppKey[set[web.AbstractRoute]]] = web.AppKey("PUBLIC_ROUTES")
+
+REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("REQUEST_ID")
+#: The bearer of the request's verified token.
+IDENTITY: Final[web.RequestKey[Identity]] = web.RequestKey("IDENTITY")

@@ -1,0 +1,48 @@
+"""The web page and its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from handlers.http.edge import open_to_everyone
+
+#: Beside the packages, in a checkout and where it is installed.
+STATIC: Final = Path(__file__).resolve().parents[2] / "static"
+
+#: Scripts and styles from here alone, none inside pages: what a person writes can never run (security.md 17).
+CONTENT_SECURITY_POLICY: Final = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self' ws: wss:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'self'",
+    )
+)
+
+
+def add_pages(app: web.Application) -> None:
+    """Serve `/` and `/static/…` to everyone."""
+    open_to_everyone(app, app.router.add_get("/", index))
+    for route in app.router.add_static("/static", STATIC, name="static"):
+        open_to_everyone(app, route)
+    app.on_response_prepare.append(_protect)
+
+
+async def index(_request: web.Request) -> web.FileResponse:
+    return web.FileResponse(STATIC / "index.html", headers={hdrs.CACHE_CONTROL: "no-cache"})
+
+
+async def _protect(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.setdefault(hdrs.X_CONTENT_TYPE_OPTIONS, "nosniff")
+    if request.path == "/" or request.path.startswith("/static/"):
+        response.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache")
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"

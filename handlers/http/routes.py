@@ -1,0 +1,102 @@
+"""The whole REST API on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import aiohttp_cors
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from handlers.http import bookings, demo, health, messages, participants, profiles, sessions, timeline
+from handlers.http.edge import REQUEST_ID_HEADER, open_to_everyone
+
+#: Headers that scripts from other origins may read.
+EXPOSED_HEADERS: Final = (hdrs.LINK, hdrs.ETAG, REQUEST_ID_HEADER, hdrs.RETRY_AFTER, hdrs.LOCATION)
+ALLOWED_HEADERS: Final = (hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.IF_NONE_MATCH, REQUEST_ID_HEADER)
+#: Seconds that a browser remembers a preflight's answer; Chromium cuts longer ones to two hours anyway.
+PREFLIGHT_SECONDS: Final = 600
+
+
+class Route(NamedTuple):
+    """One line of the API. `public`: needs no token; its handler may still ask who it is."""
+
+    method: str
+    path: str
+    handler: Handler
+    public: bool = False
+
+
+def routes() -> list[Route]:
+    return [
+        Route("GET", "/healthz", health.healthz, public=True),
+        Route("GET", "/readyz", health.readyz, public=True),
+        Route("GET", "/profiles", profiles.show),
+        Route("POST", "/profiles", profiles.save),
+        Route("GET", "/bookings", bookings.index),
+        Route("POST", "/bookings", bookings.create),
+        Route("GET", "/bookings/{id}", bookings.show),
+        Route("PATCH", "/bookings/{id}", bookings.change),
+        Route("GET", "/bookings/{id}/session", bookings.session),
+        Route("POST", "/sessions", sessions.create),
+        Route("GET", "/sessions/{ref}", sessions.show),
+        Route("PUT", "/sessions/{ref}", sessions.change),
+        Route("GET", "/sessions/{ref}/messages", messages.index),
+        Route("POST", "/sessions/{ref}/messages", messages.create),
+        Route("PATCH", "/sessions/{ref}/messages/{id}", messages.change),
+        Route("DELETE", "/sessions/{ref}/messages/{id}", messages.delete),
+        Route("GET", "/sessions/{ref}/timeline", timeline.index),
+        Route("GET", "/sessions/{ref}/participants", participants.index),
+        Route("PATCH", "/sessions/{ref}/participants/{user_id}", participants.change),
+    ]
+
+
+def demo_routes() -> list[Route]:
+    """Besides, with `--demo`."""
+    return [
+        Route("GET", "/demo", demo.show, public=True),
+        Route("POST", "/demo/sign-in", demo.sign_in, public=True),
+    ]
+
+
+def apply(app: web.Application, cors_origins: Sequence[str], listed: Sequence[Route] | None = None) -> None:
+    """Add the routes to an app that `edge.guard` is around. Pages from `cors_origins` ("*": all) may call."""
+    cors = _cors(app, cors_origins)
+    by_path: dict[str, list[Route]] = {}
+    for route in routes() if listed is None else listed:
+        by_path.setdefault(route.path, []).append(route)
+    for path, of_path in by_path.items():
+        # One resource per path: a preflight is answered by the first that fits.
+        resource = app.router.add_resource(path)
+        for route in of_path:
+            for method in _methods(route):
+                added = resource.add_route(method, route.handler)
+                if route.public:
+                    open_to_everyone(app, added)
+                if cors is not None:
+                    cors.add(added)
+        for added in resource:
+            if added.method == hdrs.METH_OPTIONS:
+                # A browser asks before it sends a token.
+                open_to_everyone(app, added)
+
+
+def _methods(route: Route) -> tuple[str, ...]:
+    # HEAD is GET without the body (RFC 9110 §9.3.2); aiohttp leaves the body out.
+    return (hdrs.METH_HEAD, route.method) if route.method == hdrs.METH_GET else (route.method,)
+
+
+def _cors(app: web.Application, origins: Sequence[str]) -> aiohttp_cors.CorsConfig | None:
+    if not origins:
+        return None
+    options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
+        expose_headers=EXPOSED_HEADERS, allow_headers=ALLOWED_HEADERS, max_age=PREFLIGHT_SECONDS
+    )
+    app.on_response_prepare.append(_vary_by_origin)
+    return aiohttp_cors.setup(app, defaults=dict.fromkeys(origins, options))
+
+
+async def _vary_by_origin(_request: web.Request, response: web.StreamResponse) -> None:
+    # aiohttp-cors leaves it out, and a cache would show one origin the answer to another.
+    response.headers.add(hdrs.VARY, hdrs.ORIGIN)

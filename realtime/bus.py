@@ -1,0 +1,283 @@
+"""Between workers: an event published on a channel reaches every worker that subscribed to it.
+
+The bus is a hint. What must not be lost lies in the database before it is published, and whoever missed
+something reads it there; a bus that is away delays, it loses nothing that has a `seq`.
+
+A worker's own subscribers get an event at once and in the same turn, whatever the state of the bus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from realtime.events import Event
+
+Deliver = Callable[[Event], None]
+
+#: Seconds to wait for Redis: to connect, and to answer.
+REDIS_SECONDS: Final = 2.0
+#: Seconds between two attempts to reach Redis, grown by half each time up to the second one.
+RECONNECT_SECONDS: Final = (0.1, 1.0)
+#: Seconds of silence after which a subscription's connection is asked whether it is still there.
+HEARTBEAT_SECONDS: Final = 1.0
+#: Events that wait for Redis. While it is away the oldest go: receivers read them from the database.
+MAX_WAITING_EVENTS: Final = 10_000
+#: Publishes in one round trip.
+MAX_PIPELINE: Final = 500
+
+logger = structlog.get_logger(__name__)
+
+
+class Bus(Protocol):
+    """Publish and subscribe by channel name."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether events reach other workers at the moment."""
+
+    def publish(self, channel: str, event: Event) -> None:
+        """Deliver to this worker's subscriber now, and to the other workers' soon."""
+
+    async def subscribe(self, channel: str, deliver: Deliver) -> None:
+        """Have `deliver` called for each event from now on. One subscriber per channel and worker.
+
+        Returns once other workers' events arrive, or at once while the bus is away.
+        """
+
+    async def unsubscribe(self, channel: str) -> None: ...
+
+    def on_gap(self, missed: Callable[[], None]) -> None:
+        """Have `missed` called when events of other workers may have been lost, after they come again."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class LocalBus:
+    """The bus of a lone worker: everything happens here."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        self._subscribers: dict[str, Deliver] = {}
+
+    def publish(self, channel: str, event: Event) -> None:
+        deliver = self._subscribers.get(channel)
+        if deliver is not None:
+            deliver(event)
+
+    async def subscribe(self, channel: str, deliver: Deliver) -> None:
+        self._subscribers[channel] = deliver
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._subscribers.pop(channel, None)
+
+    def on_gap(self, missed: Callable[[], None]) -> None:
+        """Nothing is ever missed."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class _Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """An event on the wire, with the worker it comes from: a worker has delivered its own already."""
+
+    origin: str
+    event: Event
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Envelope).decode
+
+
+class RedisBus:
+    """Redis publish/subscribe, one Redis channel per channel; a worker hears only what it has subscribed to."""
+
+    def __init__(self, url: str, *, prefix: str) -> None:
+        self._redis: Redis = Redis.from_url(
+            url,
+            socket_connect_timeout=REDIS_SECONDS,
+            socket_timeout=REDIS_SECONDS,
+            socket_keepalive=True,
+        )
+        self._prefix = prefix
+        self._origin = uuid.uuid4().hex
+        self._subscribers: dict[str, Deliver] = {}
+        self._confirmations: dict[str, asyncio.Future[None]] = {}
+        self._pubsub: PubSub | None = None
+        self._outgoing: list[tuple[str, bytes]] = []
+        self._outgoing_here = asyncio.Event()
+        self._missed: list[Callable[[], None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.connected = False
+
+    def on_gap(self, missed: Callable[[], None]) -> None:
+        self._missed.append(missed)
+
+    async def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._receive_forever(), name="bus-receive"),
+            asyncio.create_task(self._send_forever(), name="bus-send"),
+        ]
+
+    async def close(self) -> None:
+        """Send what waits, then let go."""
+        with contextlib.suppress(TimeoutError, RedisError, OSError):
+            async with asyncio.timeout(REDIS_SECONDS):
+                await self._send_waiting()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._redis.aclose()
+
+    def publish(self, channel: str, event: Event) -> None:
+        deliver = self._subscribers.get(channel)
+        if deliver is not None:
+            deliver(event)
+        self._outgoing.append((self._prefix + channel, _encode(_Envelope(self._origin, event))))
+        if len(self._outgoing) > MAX_WAITING_EVENTS:
+            del self._outgoing[: MAX_WAITING_EVENTS // 2]
+        self._outgoing_here.set()
+
+    async def subscribe(self, channel: str, deliver: Deliver) -> None:
+        self._subscribers[channel] = deliver
+        pubsub = self._pubsub
+        if pubsub is None:
+            return  # the next connection subscribes to everything that is wanted
+        confirmed = self._confirmations.setdefault(channel, asyncio.get_running_loop().create_future())
+        try:
+            async with asyncio.timeout(REDIS_SECONDS):
+                await pubsub.subscribe(self._prefix + channel)
+                await asyncio.shield(confirmed)
+        except (RedisError, OSError, TimeoutError):
+            logger.info("bus.subscription_waits", channel=channel)
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._subscribers.pop(channel, None)
+        self._confirmed(channel)
+        if self._pubsub is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._pubsub.unsubscribe(self._prefix + channel)
+            if channel in self._subscribers:  # wanted again meanwhile
+                with contextlib.suppress(RedisError, OSError):
+                    await self._pubsub.subscribe(self._prefix + channel)
+
+    async def _receive_forever(self) -> None:
+        await _retrying(self._receive, self._now_away)
+
+    async def _receive(self) -> None:
+        """Subscribe to everything wanted, say that something may have been missed, and deliver what comes."""
+        async with self._redis.pubsub() as pubsub:
+            # A channel of its own keeps the connection subscribed while no session is here.
+            await pubsub.subscribe(f"{self._prefix}worker-{self._origin}")
+            wanted = [self._prefix + channel for channel in self._subscribers]
+            for start in range(0, len(wanted), MAX_PIPELINE):
+                await pubsub.subscribe(*wanted[start : start + MAX_PIPELINE])
+            self._pubsub = pubsub
+            # What was wanted between the list above and now:
+            late = [c for c in self._subscribers if self._prefix + c not in set(wanted)]
+            if late:
+                await pubsub.subscribe(*(self._prefix + channel for channel in late))
+            self._now_connected()
+            silent = 0
+            while True:
+                message = await pubsub.get_message(timeout=HEARTBEAT_SECONDS)
+                if message is not None:
+                    silent = 0
+                    self._handle(message)
+                    continue
+                silent += 1
+                if silent > REDIS_SECONDS / HEARTBEAT_SECONDS + 1:
+                    raise ConnectionError("Redis does not answer")
+                await pubsub.ping()
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "message":
+            self._deliver(message["channel"], message["data"])
+        elif kind == "subscribe":
+            self._confirmed(message["channel"].decode().removeprefix(self._prefix))
+
+    def _deliver(self, channel: bytes, data: bytes) -> None:
+        try:
+            envelope = _decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            logger.warning("bus.malformed_message", channel=channel.decode(errors="replace"))
+            return
+        if envelope.origin == self._origin:
+            return
+        deliver = self._subscribers.get(channel.decode().removeprefix(self._prefix))
+        if deliver is not None:
+            try:
+                deliver(envelope.event)
+            except Exception:
+                logger.exception("bus.delivery_failed", channel=channel.decode())
+
+    def _confirmed(self, channel: str) -> None:
+        confirmation = self._confirmations.pop(channel, None)
+        if confirmation is not None and not confirmation.done():
+            confirmation.set_result(None)
+
+    def _now_connected(self) -> None:
+        if not self.connected:
+            logger.info("bus.connected")
+        self.connected = True
+        for missed in self._missed:
+            missed()
+
+    def _now_away(self, error: Exception) -> None:
+        self._pubsub = None
+        if self.connected:
+            logger.warning("bus.away", reason=str(error) or type(error).__name__)
+        self.connected = False
+        for channel in list(self._confirmations):
+            self._confirmed(channel)
+
+    async def _send_forever(self) -> None:
+        # What could not be sent is not sent again: receivers find it in the database.
+        await _retrying(self._send, lambda error: logger.info("bus.not_sent", reason=type(error).__name__))
+
+    async def _send(self) -> None:
+        while True:
+            await self._outgoing_here.wait()
+            self._outgoing_here.clear()
+            await self._send_waiting()
+
+    async def _send_waiting(self) -> None:
+        """Publish what waits, in order, many in one round trip."""
+        while self._outgoing:
+            batch, self._outgoing = self._outgoing[:MAX_PIPELINE], self._outgoing[MAX_PIPELINE:]
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for channel, data in batch:
+                    pipeline.publish(channel, data)
+                await pipeline.execute()
+
+
+async def _retrying(work: Callable[[], Awaitable[None]], failed: Callable[[Exception], None]) -> None:
+    """Run `work` for ever, again after each loss of Redis, with growing pauses."""
+    least, most = RECONNECT_SECONDS
+    pause = least
+    while True:
+        started = time.monotonic()
+        try:
+            await work()
+        except (RedisError, OSError, TimeoutError) as error:
+            failed(error)
+        if time.monotonic() - started > most:
+            pause = least
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        pause = min(most, pause * 1.5)

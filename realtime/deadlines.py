@@ -1,0 +1,58 @@
+"""Many deadlines, one timer."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable, Hashable
+
+#: Seconds are wall-clock time here: tokens expire by it, whatever the process slept through.
+Clock = Callable[[], float]
+
+
+class Deadlines:
+    """Calls back when a deadline passes. A key has one deadline; a new one replaces it."""
+
+    def __init__(self, clock: Clock = time.time) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Hashable, Callable[[], None]]] = []
+        self._current: dict[Hashable, int] = {}
+        self._numbers = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, key: Hashable, at: float, callback: Callable[[], None]) -> None:
+        """Call `callback` at `at` (Unix seconds), unless the key is set or dropped again before."""
+        number = next(self._numbers)
+        self._current[key] = number
+        heapq.heappush(self._heap, (at, number, key, callback))
+        self._arm()
+
+    def drop(self, key: Hashable) -> None:
+        self._current.pop(key, None)
+
+    def close(self) -> None:
+        self._current.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._heap and self._current.get(self._heap[0][2]) != self._heap[0][1]:
+            heapq.heappop(self._heap)
+        if self._heap:
+            wait = min(max(0.0, self._heap[0][0] - self._clock()), 60.0)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        now = self._clock()
+        while self._heap and self._heap[0][0] <= now:
+            _, number, key, callback = heapq.heappop(self._heap)
+            if self._current.get(key) == number:
+                del self._current[key]
+                callback()
+        self._arm()

@@ -1,0 +1,316 @@
+"""What is here: the rooms of this worker and the connections in them.
+
+A room follows one channel of the bus. Its events with a `seq` are delivered as `last + 1` only: repeats are
+dropped, and a gap is read from the database. So it does not matter how often, in which order or whether at
+all the bus brings them; every connection in the room gets each `seq` once and ascending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import structlog
+
+from realtime.bus import Bus
+from realtime.events import Event
+from realtime.frames import Frame
+
+#: Seconds between two looks at the database for what the bus did not bring. Small enough for a person who
+#: was barred to be cut within a second while the bus is away.
+POLL_SECONDS: Final = 0.75
+#: Seconds that a gap may close by itself: events of two writers overtake each other by about this much.
+GAP_SECONDS: Final = 0.02
+#: Events read at a time to close a gap.
+CATCH_UP_EVENTS: Final = 500
+#: Events of a room that are kept at hand for those who come back.
+TAIL_EVENTS: Final = 200
+#: Events that wait for an earlier one. Beyond it they are dropped, and read from the database instead.
+MAX_EARLY_EVENTS: Final = 1_000
+#: Seconds that an empty room is kept, so that a reload finds it as it was.
+LINGER_SECONDS: Final = 15.0
+
+logger = structlog.get_logger(__name__)
+
+
+class Member(Protocol):
+    """A connection, as a room sees it."""
+
+    @property
+    def user_id(self) -> str: ...
+
+    def send(self, frame: Frame) -> None:
+        """Hand over an encoded event. Never blocks; a connection that does not read is cut by its own bound."""
+
+
+class Source(Protocol):
+    """Where the log of a room is read when the bus did not bring it."""
+
+    async def position(self, room_id: str) -> int:
+        """The newest `seq` of the room."""
+
+    async def positions(self, room_ids: Sequence[str]) -> dict[str, int]: ...
+
+    async def events_after(self, room_id: str, seq: int, limit: int) -> list[Event]:
+        """The first `limit` events after `seq`, ascending, without a gap."""
+
+
+class Room:
+    """The connections of one channel on this worker, and how far they have been told.
+
+    `observe` sees each event in its turn, and says whether the members are to see it.
+    """
+
+    def __init__(self, room_id: str, encode: Callable[[Event], Frame]) -> None:
+        self.id = room_id
+        self.last_seq = 0
+        self.members: set[Member] = set()
+        self.tail: deque[Event] = deque(maxlen=TAIL_EVENTS)
+        self.observe: Callable[[Event], bool] | None = None
+        self.ready: asyncio.Future[None] | None = None
+        self.holds = 0
+        self._encode = encode
+        self._early: dict[int, Event] = {}
+        self._before_opening: list[Event] = []
+
+    @property
+    def opened(self) -> bool:
+        return self.ready is not None and self.ready.done() and not self.ready.cancelled()
+
+    @property
+    def has_gap(self) -> bool:
+        return bool(self._early)
+
+    def receive(self, event: Event) -> None:
+        """Take an event from the bus or the database, and deliver what is now in turn."""
+        if event.seq is None:
+            if self.opened:
+                self._deliver(event)
+            elif len(self._before_opening) < MAX_EARLY_EVENTS:
+                self._before_opening.append(event)
+            return
+        if event.seq <= self.last_seq and self.opened:
+            return
+        if len(self._early) < MAX_EARLY_EVENTS:
+            self._early[event.seq] = event
+        if self.opened:
+            self._deliver_in_turn()
+
+    def start_at(self, seq: int) -> None:
+        """Begin after `seq`; events that came meanwhile are delivered if they are newer."""
+        self.last_seq = seq
+        self._early = {early: event for early, event in self._early.items() if early > seq}
+        hints, self._before_opening = self._before_opening, []
+        for hint in hints:
+            self._deliver(hint)
+        self._deliver_in_turn()
+
+    def since(self, seq: int) -> list[Event] | None:
+        """The events after `seq`, if all of them are still at hand."""
+        missing = self.last_seq - seq
+        if missing < 0 or missing > len(self.tail):
+            return None
+        return list(self.tail)[len(self.tail) - missing :]
+
+    def _deliver_in_turn(self) -> None:
+        while (event := self._early.pop(self.last_seq + 1, None)) is not None:
+            self.last_seq += 1
+            self.tail.append(event)
+            self._deliver(event)
+
+    def show(self, event: Event, *, but: str | None = None) -> None:
+        """Send an event to the members here, and only here; not to the connections of the person `but`."""
+        if self.members:
+            frame = self._encode(event)
+            for member in self.members:
+                if member.user_id != but:
+                    member.send(frame)
+
+    def _deliver(self, event: Event) -> None:
+        visible = True
+        if self.observe is not None:
+            try:
+                visible = self.observe(event)
+            except Exception:
+                logger.exception("room.observer_failed", event_name=event.name)
+        if visible:
+            self.show(event)
+
+
+class Hub:
+    """The rooms of this worker. `opened(room)` and `closed(room)` frame a room's life here."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        source: Source,
+        *,
+        encode: Callable[[Event], Frame],
+        channel: Callable[[str], str],
+        opened: Callable[[Room], Awaitable[None]],
+        closed: Callable[[Room], None],
+        polled: Callable[[], Awaitable[None]],
+        passing: type[Exception],
+    ) -> None:
+        self._bus = bus
+        self._source = source
+        self._encode = encode
+        self._channel = channel
+        self._opened = opened
+        self._closed = closed
+        self._polled = polled
+        self._passing = passing
+        self._rooms: dict[str, Room] = {}
+        self._poller: asyncio.Task[None] | None = None
+        self._poll_now = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._catching_up: set[str] = set()
+
+    @property
+    def rooms(self) -> Sequence[Room]:
+        return [room for room in self._rooms.values() if room.opened]
+
+    def start(self) -> None:
+        self._bus.on_gap(self._poll_now.set)
+        self._poller = asyncio.create_task(self._poll_forever(), name="hub-poll")
+
+    async def close(self) -> None:
+        tasks = [*self._tasks, *([self._poller] if self._poller else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def find(self, room_id: str) -> Room | None:
+        """The room, if it is open here."""
+        room = self._rooms.get(room_id)
+        return room if room is not None and room.opened else None
+
+    async def open(self, room_id: str) -> Room:
+        """The room, followed from now on. The caller holds it (:meth:`held`) until somebody is in it."""
+        room = self._rooms.get(room_id)
+        if room is None:
+            room = self._rooms[room_id] = Room(room_id, self._encode)
+            room.ready = asyncio.get_running_loop().create_future()
+            room.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
+            try:
+                await self._bus.subscribe(self._channel(room_id), self._receiver(room))
+                # After the subscription, so that nothing falls between the two.
+                position = await self._source.position(room_id)
+                await self._opened(room)
+            except BaseException as error:
+                del self._rooms[room_id]
+                room.ready.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+                await self._bus.unsubscribe(self._channel(room_id))
+                raise
+            room.ready.set_result(None)
+            room.start_at(position)
+            if room.has_gap:
+                self._catch_up(room, pause=GAP_SECONDS)
+        else:
+            assert room.ready is not None
+            await asyncio.shield(room.ready)
+        return room
+
+    @contextmanager
+    def held(self, room_id: str) -> Iterator[None]:
+        """Keep the room from closing while somebody is about to enter."""
+        room = self._rooms[room_id]
+        room.holds += 1
+        try:
+            yield
+        finally:
+            room.holds -= 1
+            self._close_when_empty(room)
+
+    def enter(self, room: Room, member: Member) -> None:
+        room.members.add(member)
+
+    def leave(self, room: Room, member: Member) -> None:
+        room.members.discard(member)
+        self._close_when_empty(room)
+
+    def _receiver(self, room: Room) -> Callable[[Event], None]:
+        def receive(event: Event) -> None:
+            room.receive(event)
+            if room.opened and room.has_gap:
+                self._catch_up(room, pause=GAP_SECONDS)
+
+        return receive
+
+    # Closing
+
+    def _close_when_empty(self, room: Room) -> None:
+        if not room.members and not room.holds:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._close_if_empty, room)
+
+    def _close_if_empty(self, room: Room) -> None:
+        if room.members or room.holds or self._rooms.get(room.id) is not room:
+            return
+        del self._rooms[room.id]
+        self._closed(room)
+        self._spawn(self._bus.unsubscribe(self._channel(room.id)))
+
+    # Catching up
+
+    async def catch_up(self, room: Room) -> None:
+        """Read now what the room has not been told yet. Raises the source's errors."""
+        while True:
+            events = await self._source.events_after(room.id, room.last_seq, CATCH_UP_EVENTS)
+            for event in events:
+                room.receive(event)
+            if len(events) < CATCH_UP_EVENTS:
+                return
+
+    def _catch_up(self, room: Room, *, pause: float) -> None:
+        if room.id not in self._catching_up:
+            self._catching_up.add(room.id)
+            self._spawn(self._read_gap(room, pause))
+
+    async def _read_gap(self, room: Room, pause: float) -> None:
+        """Read what is missing, unless it came by itself meanwhile."""
+        try:
+            await asyncio.sleep(pause)
+            if not pause or room.has_gap:
+                await self.catch_up(room)
+        except self._passing as error:
+            logger.info("room.catch_up_waits", reason=str(error))
+        finally:
+            self._catching_up.discard(room.id)
+
+    async def _poll_forever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._poll_now.wait()
+            except TimeoutError:
+                pass
+            self._poll_now.clear()
+            try:
+                await self._poll()
+                await self._polled()
+            except self._passing as error:
+                logger.info("hub.poll_waits", reason=str(error))
+            except Exception:
+                logger.exception("hub.poll_failed")
+
+    async def _poll(self) -> None:
+        rooms = {room.id: room for room in self.rooms}
+        if not rooms:
+            return
+        for room_id, seq in (await self._source.positions(list(rooms))).items():
+            if seq > rooms[room_id].last_seq:
+                self._catch_up(rooms[room_id], pause=0)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                logger.exception("hub.task_failed")
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

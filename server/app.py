@@ -1,0 +1,165 @@
+"""One worker's application: every resource made, joined and let go in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from domain.keys import fetcher
+from domain.live import Live
+from domain.people import People
+from domain.tokens import JwksVerifier, SecretVerifier, Verifier
+from handlers.addresses import client_address
+from handlers.encounters import Encounters
+from handlers.http import edge, keys, pages, routes
+from realtime.bus import Bus, LocalBus, RedisBus
+from realtime.transport import EncountersNamespace, SocketServer
+from server.settings import Settings
+from store import database
+from store.errors import Away, translated
+
+SOCKET_PATH: Final = "/socket.io/"
+#: Seconds that a part may take to answer the readiness check.
+READINESS_SECONDS: Final = 1.0
+#: Connections that are told to move per second while draining; few move at once, a full worker in waves.
+MOVES_PER_SECOND: Final = 200
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class State:
+    """What changes in a worker's life."""
+
+    draining: bool = False
+
+
+SOCKETS: Final = web.AppKey("SOCKETS", SocketServer)
+STATE: Final = web.AppKey("STATE", State)
+
+
+def build(
+    settings: Settings, dsn: str, *, demo_secret: str | None = None, worker: int | None = None
+) -> web.Application:
+    """The application of one worker on the database at `dsn`; with `demo_secret`, the demo's sign-in, too.
+
+    `worker` is its number where several share a port.
+    """
+    app = web.Application()
+    edge.guard(app)
+    app[STATE] = State()
+    app[SOCKETS] = SocketServer(
+        limits=settings.limits,
+        cors_origins=settings.cors_origins,
+        address_of=partial(client_address, trusted_proxies=settings.trusted_proxies),
+        worker=worker,
+    )
+    listed = routes.routes()
+    if demo_secret is not None:
+        app[keys.DEMO_SECRET] = keys.DemoSecret(
+            secret=demo_secret, issuer=settings.jwt_issuer, audience=settings.jwt_audience
+        )
+        listed += routes.demo_routes()
+    routes.apply(app, settings.cors_origins, listed)
+    pages.add_pages(app)
+    app[SOCKETS].attach(app, SOCKET_PATH)
+    for route in app.router.routes():
+        if route.resource is not None and route.resource.canonical == SOCKET_PATH:
+            edge.open_to_everyone(app, route)  # a connection brings its token itself
+    app.cleanup_ctx.append(partial(_database, settings=settings, dsn=dsn))
+    app.cleanup_ctx.append(partial(_verifier, settings=settings, demo_secret=demo_secret))
+    app.cleanup_ctx.append(partial(_live, settings=settings))
+    return app
+
+
+async def _database(app: web.Application, *, settings: Settings, dsn: str) -> AsyncIterator[None]:
+    pool = await database.connect(dsn, size=settings.database_pool_size)
+    app[keys.DATABASE] = pool
+    app[keys.PEOPLE] = People(pool)
+    yield
+    try:
+        async with asyncio.timeout(database.STATEMENT_SECONDS):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+async def _verifier(app: web.Application, *, settings: Settings, demo_secret: str | None) -> AsyncIterator[None]:
+    issuer, audience = settings.jwt_issuer, settings.jwt_audience
+    if settings.jwt_jwks_url is not None:
+        async with aiohttp.ClientSession() as session:
+            published = JwksVerifier(settings.jwt_jwks_url, issuer, audience, fetcher(session))
+            app[keys.VERIFIER] = published
+            yield
+            await published.close()
+        return
+    secret = settings.jwt_secret or demo_secret
+    assert secret is not None, "the command line refuses to serve without one"
+    app[keys.VERIFIER] = SecretVerifier(secret, issuer, audience, require_exp=demo_secret is None)
+    yield
+
+
+async def _live(app: web.Application, *, settings: Settings) -> AsyncIterator[None]:
+    pool, sockets = app[keys.DATABASE], app[SOCKETS]
+    bus: Bus = LocalBus()
+    if settings.redis_url is not None:
+        bus = RedisBus(settings.redis_url, prefix=f"encounters:{await database.fingerprint(pool)}:")
+    await bus.start()
+    live = Live(pool, bus, uuid.uuid4())
+    verifier: Verifier = app[keys.VERIFIER]
+    door = Encounters(live, verifier, app[keys.PEOPLE], settings.limits)
+    sockets.register_namespace(EncountersNamespace(sockets, door, settings.limits))
+    app[keys.LIVE] = live
+    app[keys.READINESS] = lambda: _readiness(app, bus)
+    await live.start()
+    yield
+    await sockets.move_all(0)
+    await door.close()
+    await live.close()
+    await bus.close()
+    await sockets.shutdown()
+
+
+async def _readiness(app: web.Application, bus: Bus) -> Mapping[str, str]:
+    """The state of each part, and `status`: ready, unavailable or draining."""
+    parts = {"database": "ok", "bus": "ok" if bus.connected else "away"}
+    try:
+        with translated():
+            async with asyncio.timeout(READINESS_SECONDS):
+                await app[keys.DATABASE].fetchval("SELECT 1")
+    except (Away, TimeoutError):
+        parts["database"] = "away"
+    if app[STATE].draining:
+        return {"status": "draining", **parts}
+    ready = all(state == "ok" for state in parts.values())
+    return {"status": "ready" if ready else "unavailable", **parts}
+
+
+async def drain(app: web.Application, seconds: float) -> None:
+    """Leave without dropping a lesson: new connections are refused, those that are here are told to move.
+
+    Each connection is told its own moment, spread over at most half of `seconds`, and closed then. What was sent
+    before is committed and acked. Returns when everybody has gone, or after `seconds`.
+    """
+    sockets = app[SOCKETS]
+    app[STATE].draining = True
+    sockets.draining = True
+    connections = len(sockets.eio.sockets)
+    spread = min(seconds / 2, connections / MOVES_PER_SECOND)
+    logger.info("server.draining", connections=connections, spread_seconds=round(spread, 1))
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            await sockets.move_all(spread)
+    except TimeoutError:
+        logger.warning("server.drain_cut", connections=len(sockets.eio.sockets))
+    logger.info("server.drained", seconds=round(time.monotonic() - started, 1))

@@ -1,0 +1,338 @@
+"""Every setting of a running server, read once from the environment into one frozen value.
+
+A setting is declared in one place, as a field of :class:`Settings` (or of :class:`realtime.limits.Limits`,
+with its meaning in `_LIMITS` below): name, default, parser and meaning. :data:`SETTINGS` is the table of all
+of them, for ``encounters serve --help`` and for the test that holds the README to it. Nobody else reads
+``os.environ``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import SplitResult, urlsplit
+
+from realtime.limits import Limits
+
+T = TypeVar("T")
+Network = IPv4Network | IPv6Network
+
+#: RFC 7518 §3.2: an HS256 key is at least as long as the hash it feeds.
+MIN_SECRET_BYTES: Final = 32
+MAX_WORKERS: Final = 64
+#: The longest piece of a refused value that an error repeats.
+MAX_SHOWN_CHARACTERS: Final = 80
+MAX_WHOLE_NUMBER: Final = 2**31 - 1
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,10}")
+_HOST_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used. Its sentence names the setting, what came, and what is expected."""
+
+
+class _Refused(Exception):
+    """What a parser expected, and what it says came; None to repeat the value itself."""
+
+    def __init__(self, expected: str, came: str | None = None) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.came = came
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line of the table: `name` and `default` ("" for none), as the environment has it, and `meaning`."""
+
+    name: str
+    default: str
+    meaning: str
+    parse: Callable[[str], Any]
+    #: Its value where it is neither set nor has a default.
+    unset: Any = None
+    #: A secret, or a URL that may hold a password: never shown, in errors or in `repr`.
+    confidential: bool = False
+
+    def read(self, environment: Mapping[str, str]) -> Any:
+        """The setting's value; the default when it is unset or empty. Raises SettingsError."""
+        value = environment.get(self.name) or self.default
+        if not value:
+            return self.unset
+        try:
+            return self.parse(value)
+        except _Refused as refused:
+            came = refused.came or ("a value that is not shown" if self.confidential else _shown(value))
+            raise SettingsError(f"{self.name} must be {refused.expected}, not {came}.") from None
+
+
+def _shown(value: str) -> str:
+    if len(value) > MAX_SHOWN_CHARACTERS:
+        value = value[:MAX_SHOWN_CHARACTERS] + "…"
+    return repr(value)
+
+
+def _whole(least: int, most: int = MAX_WHOLE_NUMBER) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        value = value.strip()
+        if not _WHOLE_NUMBER.fullmatch(value) or not least <= int(value) <= most:
+            upper = f"{least} to {most}" if most < MAX_WHOLE_NUMBER else f"{least} up"
+            raise _Refused(f"a whole number from {upper}")
+        return int(value)
+
+    return parse
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        word = value.strip().lower()
+        if word not in words:
+            raise _Refused(f"one of {', '.join(words)}")
+        return word
+
+    return parse
+
+
+def _host(value: str) -> str:
+    value = value.strip()
+    if not value or re.search(r"[\s/@]", value):
+        raise _Refused("an address or a host name, such as 127.0.0.1, :: or 0.0.0.0")
+    return value.removeprefix("[").removesuffix("]")
+
+
+def _folder(value: str) -> Path:
+    if "\x00" in value:
+        raise _Refused("the path of a folder")
+    return Path(value).expanduser()
+
+
+def _words(value: str) -> str:
+    value = value.strip()
+    if not value or not value.isprintable():
+        raise _Refused("printable text")
+    return value
+
+
+def _url(*schemes: str, host_required: bool = True) -> Callable[[str], str]:
+    expected = "a URL that starts with " + " or ".join(f"{scheme}://" for scheme in schemes)
+
+    def parse(value: str) -> str:
+        value = value.strip()
+        parts = _split(value)
+        if parts is None or parts.scheme not in schemes:
+            raise _Refused(expected)
+        if host_required and not parts.hostname:
+            raise _Refused(f"{expected}, followed by a host")
+        return value
+
+    return parse
+
+
+def _redis_url(value: str) -> str:
+    value = _url("redis", "rediss", "unix", host_required=False)(value)
+    parts = urlsplit(value)
+    if parts.scheme == "unix" and not parts.path:
+        raise _Refused("a URL such as redis://host:6379/0 or unix:///path/to/socket", "a unix:// URL without a path")
+    return value
+
+
+def _secret(value: str) -> str:
+    if value.lstrip().startswith("-----BEGIN"):
+        raise _Refused("a shared secret; keys of other kinds are published at JWT_JWKS_URL", "a PEM key")
+    length = len(value.encode())
+    if length < MIN_SECRET_BYTES:
+        raise _Refused(
+            f"at least {MIN_SECRET_BYTES} bytes long (RFC 7518 §3.2; `openssl rand -hex 32` makes one)",
+            f"{length} byte{'s' if length != 1 else ''}",
+        )
+    return value
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    """Origins as a browser sends them: lower case, without the scheme's own port. `*` stands alone."""
+    origins = tuple(_origin(part) for part in _parts(value))
+    if "*" in origins and len(origins) > 1:
+        raise _Refused("either * or a list of origins")
+    return origins
+
+
+def _origin(value: str) -> str:
+    if value == "*":
+        return value
+    parts = _split(value.lower())
+    if parts is None or parts.scheme not in _DEFAULT_PORTS or "@" in parts.netloc:
+        raise _Refused("origins such as https://app.example or http://localhost:3000, with commas between them, or *")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    if parts.path or parts.query or parts.fragment or value.endswith(("?", "#")):
+        raise _Refused("origins, which have no path: scheme://host or scheme://host:port", _shown(value))
+    if not _HOST_NAME.fullmatch(host):
+        raise _Refused("origins with a host name in ASCII or an address", _shown(value))
+    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    if value.strip().lower() == "none":
+        return ()
+    try:
+        return tuple(ip_network(part) for part in _parts(value))
+    except ValueError:
+        raise _Refused(
+            "addresses or networks such as 10.0.0.7 or 10.0.0.0/8, with commas between them, or none"
+        ) from None
+
+
+def _parts(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _split(value: str) -> SplitResult | None:
+    """The URL's parts, or None where it is none: `urlsplit` and its `port` raise on some of them."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return None
+    return None if any(character.isspace() for character in value) else parts
+
+
+def _setting(default: str, parse: Callable[[str], T], meaning: str, *, confidential: bool = False) -> T:
+    """A field of :class:`Settings`, named in the environment by its name in capitals."""
+    return field(
+        default=parse(default),
+        repr=not confidential,
+        metadata={
+            "default": default,
+            "meaning": meaning,
+            "parse": parse,
+            "unset": parse(default),
+            "confidential": confidential,
+        },
+    )
+
+
+def _optional(parse: Callable[[str], T], meaning: str, *, confidential: bool = False) -> T | None:
+    """As :func:`_setting`, for one that is None unless set."""
+    return cast(
+        "T | None",
+        field(
+            default=None,
+            repr=not confidential,
+            metadata={"default": "", "meaning": meaning, "parse": parse, "confidential": confidential},
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What the server was told. `Settings()` is the default of everything."""
+
+    host: str = _setting("127.0.0.1", _host, "Address to listen on.")
+    port: int = _setting("8080", _whole(0, 65535), "Port to listen on; 0 takes a free one.")
+    workers: int = _setting(
+        "1",
+        _whole(1, MAX_WORKERS),
+        "Processes that serve. More than 1 needs REDIS_URL, the bus between them.",
+    )
+    data_dir: Path = _setting(  # noqa: RUF009 - it declares a field
+        ".data", _folder, "Folder for the embedded Postgres, uploaded files and the demo's secret."
+    )
+    database_url: str | None = _optional(
+        _url("postgresql", "postgres", host_required=False),
+        "Postgres 15 or newer, as postgresql://user:password@host/database. Unset: an embedded one in DATA_DIR.",
+        confidential=True,
+    )
+    database_pool_size: int = _setting("10", _whole(1, 1000), "Most connections each worker opens to Postgres.")
+    redis_url: str | None = _optional(
+        _redis_url,
+        "The bus between workers, as redis://host:6379/0, rediss:// or unix://. Unset: within the one process.",
+        confidential=True,
+    )
+    jwt_secret: str | None = _optional(
+        _secret,
+        "Verifies tokens signed with HS256. At least 32 bytes. Not together with JWT_JWKS_URL.",
+        confidential=True,
+    )
+    jwt_jwks_url: str | None = _optional(
+        _url("https", "http"),
+        "Where the keys are published that verify tokens signed with RS256, ES256 or EdDSA.",
+        confidential=True,
+    )
+    jwt_issuer: str | None = _optional(_words, "The `iss` a token must have. Unset: any.")
+    jwt_audience: str | None = _optional(_words, "The `aud` a token must have. Unset: any.")
+    cors_origins: tuple[str, ...] = _setting(
+        "",
+        _origins,
+        "Origins of other sites that may call from a browser, with commas between them; * for all. "
+        "Unset: only pages from this server.",
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "127.0.0.0/8,::1",
+        _networks,
+        "Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed; none for nobody's.",
+    )
+    log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "debug, info, warning or error.")
+    log_format: str = _setting(
+        "auto",
+        _one_of("auto", "console", "json"),
+        "console, json, or auto: console on a terminal, else json.",
+    )
+    drain_seconds: int = _setting(
+        "20", _whole(0, 3600), "Longest time between SIGTERM and the end, while connections move elsewhere."
+    )
+    limits: Limits = field(default_factory=Limits)
+
+
+#: The meaning of each of :class:`Limits`' fields, whose settings are called LIMIT_ and the field's name.
+_LIMITS: Final[Mapping[str, str]] = {
+    "unsent_bytes": "Bytes queued for a connection that does not read, before it is cut.",
+    "events_per_second": "Events a connection may send per second, sustained.",
+    "events_burst": "Events a connection may send at once.",
+    "frame_bytes": "Bytes in one frame from a client; a larger one closes the connection.",
+    "connections_per_user": "Connections one person may hold open.",
+    "handshakes_per_second": "Handshakes one address may begin per second.",
+}
+
+
+def _table() -> tuple[Mapping[str, Setting], Mapping[str, Setting]]:
+    own = {f.name: Setting(name=f.name.upper(), **f.metadata) for f in fields(Settings) if f.metadata}
+    limits = {
+        f.name: Setting(
+            name=f"LIMIT_{f.name.upper()}",
+            default=str(f.default),
+            meaning=f"{_LIMITS[f.name]} 0: no limit.",
+            parse=_whole(0),
+        )
+        for f in fields(Limits)
+    }
+    return own, limits
+
+
+_OWN, _OF_LIMITS = _table()
+
+#: The table of all settings, in the order to show them.
+SETTINGS: Final[tuple[Setting, ...]] = (*_OWN.values(), *_OF_LIMITS.values())
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """The settings that `environment` holds; an empty value counts as unset, other names are ignored.
+
+    Raises SettingsError for the first value that cannot be used, alone or together with another.
+    """
+    settings = Settings(
+        **{name: setting.read(environment) for name, setting in _OWN.items()},
+        limits=Limits(**{name: setting.read(environment) for name, setting in _OF_LIMITS.items()}),
+    )
+    if settings.jwt_secret and settings.jwt_jwks_url:
+        raise SettingsError("JWT_SECRET and JWT_JWKS_URL are both set; set the one that signs the tokens.")
+    if settings.workers > 1 and not settings.redis_url:
+        raise SettingsError(
+            f"WORKERS is {settings.workers}, but REDIS_URL is not set; "
+            "several workers need a Redis between them, so set REDIS_URL or WORKERS=1."
+        )
+    return settings

@@ -1,0 +1,112 @@
+"""One worker: an application, the connections it is given, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+
+from server.app import build, drain
+from server.settings import Settings
+
+#: Seconds that answers under way may take after everything else is done.
+SHUTDOWN_SECONDS = 5.0
+
+logger = structlog.get_logger(__name__)
+
+
+class Ending:
+    """The wish to end. SIGTERM: within DRAIN_SECONDS, gently. SIGINT, or a second signal: at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def ask(self, number: int) -> None:
+        if self.asked.is_set() or number == signal.SIGINT:
+            self.hurried.set()
+        self.asked.set()
+
+    def listen(self) -> None:
+        """Take this process' signals."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.ask, number)
+
+
+@asynccontextmanager
+async def running(app: web.Application) -> AsyncIterator[web.AppRunner]:
+    """The application, started; stopped at the end."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
+async def serve_alone(
+    settings: Settings, dsn: str, demo_secret: str | None, listener: socket.socket, ending: Ending
+) -> None:
+    """Serve everything that comes to `listener`, until asked to end."""
+    app = build(settings, dsn, demo_secret=demo_secret)
+    async with running(app) as runner:
+        await web.SockSite(runner, listener, backlog=1024).start()
+        await _until_ended(app, settings, ending)
+
+
+async def serve_given(
+    settings: Settings, dsn: str, demo_secret: str | None, number: int, channel: socket.socket, ending: Ending
+) -> None:
+    """Serve the connections that come, one file descriptor each, through `channel`; its end is the wish to end."""
+    app = build(settings, dsn, demo_secret=demo_secret, worker=number)
+    loop = asyncio.get_running_loop()
+    welcoming: set[asyncio.Task[None]] = set()
+    async with running(app) as runner:
+        server = runner.server
+        assert server is not None, "the runner was set up"
+
+        async def welcome(connection: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(server, connection)
+
+        def take() -> None:
+            try:
+                byte, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                byte, descriptors = b"", []
+            for descriptor in descriptors:
+                task = loop.create_task(welcome(socket.socket(fileno=descriptor)))
+                welcoming.add(task)
+                task.add_done_callback(welcoming.discard)
+            if not byte:
+                loop.remove_reader(channel)
+                ending.ask(signal.SIGTERM)
+
+        channel.setblocking(False)
+        loop.add_reader(channel, take)
+        channel.send(READY)
+        await _until_ended(app, settings, ending)
+        loop.remove_reader(channel)
+
+
+#: What a worker sends when it can take connections.
+READY = b"r"
+
+
+async def _until_ended(app: web.Application, settings: Settings, ending: Ending) -> None:
+    await ending.asked.wait()
+    draining = asyncio.create_task(drain(app, settings.drain_seconds))
+    hurry = asyncio.create_task(ending.hurried.wait())
+    await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+    for task in (draining, hurry):
+        task.cancel()
+    await asyncio.gather(draining, hurry, return_exceptions=True)

@@ -1,0 +1,119 @@
+/**
+ * The REST calls of this page, and who is signed in.
+ *
+ * @typedef {{token: string, userId: ?string, name: ?string, expiresAt: ?string, demo: boolean}} SignIn
+ */
+
+/** What the server said, or that it said nothing. `message` is a sentence for a person. */
+export class ServerError extends Error {
+  /** @param {{error?: string, message?: string, status_code?: number, retry_after?: number}} body */
+  constructor(body) {
+    super(body.message ?? "Something went wrong. Please try again.");
+    this.code = body.error ?? "unknown";
+    this.status = body.status_code ?? 0;
+    this.retryAfterMs = (body.retry_after ?? 0) * 1000;
+  }
+
+  /** Trying the same again later may well succeed. */
+  get passing() {
+    return this.status === 0 || this.status === 429 || this.status === 503;
+  }
+}
+
+const ANSWER_MS = 15_000;
+
+async function call(path, { method = "GET", token = null, body = undefined } = {}) {
+  const headers = { Accept: "application/json" };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, {
+      method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(ANSWER_MS),
+    });
+  } catch {
+    throw new ServerError({ error: "no_answer", message: "The server cannot be reached." });
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    throw new ServerError({
+      status_code: response.status, message: `The server answered ${response.status}.`,
+      retry_after: Number(response.headers.get("Retry-After")) || 0, ...answer,
+    });
+  }
+  return answer;
+}
+
+const at = encodeURIComponent;
+
+/** `{people, lessons}` of a server run with --demo; null on any other. */
+export async function demo() {
+  try {
+    return await call("/demo");
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+/** @returns {Promise<SignIn>} */
+export async function demoSignIn(userId) {
+  const { token, expires_at: expiresAt, user } = await call("/demo/sign-in", { method: "POST", body: { user_id: userId } });
+  return { token, userId: user.user_id, name: user.name, expiresAt, demo: true };
+}
+
+/** A pasted token as a sign-in. Its claims are only shown; the server is the one that checks them. @returns {SignIn} */
+export function readToken(token) {
+  try {
+    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (c) => c.codePointAt(0))));
+    const expiresAt = claims.exp ? new Date(claims.exp * 1000).toISOString() : null;
+    return { token, userId: claims.sub ?? null, name: claims.name ?? null, expiresAt, demo: false };
+  } catch {
+    throw new ServerError({ error: "not_a_token", message: "This is not an access token. It has three parts with dots between them." });
+  }
+}
+
+export const HISTORY_PAGE = 200;
+
+/** The newest messages, or those before a seq, ascending. */
+export function history(token, ref, before = null) {
+  const cursor = before === null ? "" : `&before=${before}`;
+  return call(`/sessions/${at(ref)}/messages?limit=${HISTORY_PAGE}${cursor}`, { token });
+}
+
+/** Makes the lesson live. */
+export function start(token, lesson) {
+  return lesson.kind === "booking"
+    ? call(`/sessions/${at(lesson.id)}`, { method: "PUT", token, body: { status: "active" } })
+    : call(`/live-sessions/${at(lesson.id)}/start`, { method: "PATCH", token });
+}
+
+/** userId → name of those who were removed and not let back in. For the host. */
+export async function barred(token, ref) {
+  const people = await call(`/sessions/${at(ref)}/participants`, { token });
+  return Object.fromEntries(people.filter((person) => person.wasKicked).map((person) => [person.userId, person.name]));
+}
+
+export function letBackIn(token, ref, userId) {
+  return call(`/sessions/${at(ref)}/participants/${at(userId)}`, { method: "PATCH", token, body: { wasKicked: false } });
+}
+
+/** Somebody's name, or "" where it is not to be had. */
+export async function nameOf(token, userId) {
+  try {
+    return (await call(`/profiles?user_id=${at(userId)}`, { token })).profile.name ?? "";
+  } catch {
+    return "";
+  }
+}
+
+const KEY = "encounters.sign-in";
+
+/** Per tab, so that two tabs can be two people. */
+export const stored = {
+  /** @returns {?SignIn} */
+  get: () => JSON.parse(sessionStorage.getItem(KEY) ?? "null"),
+  set: (signIn) => sessionStorage.setItem(KEY, JSON.stringify(signIn)),
+  clear: () => sessionStorage.removeItem(KEY),
+};

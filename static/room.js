@@ -1,0 +1,191 @@
+/** The room: puts the state, the connection and the parts of the page together. One per page load. */
+
+import * as api from "./api.js";
+import { openChat } from "./chat.js";
+import { openComposer } from "./composer.js";
+import { openConnectionLine } from "./connection.js";
+import { announce, confirm, toast } from "./dialogs.js";
+import { byId, setText } from "./dom.js";
+import { titleOf } from "./lesson.js";
+import { goToStart, noticeFor, showNotice } from "./notice.js";
+import { openPeople } from "./people.js";
+import { newestSeq } from "./rows.js";
+import { openSession } from "./session.js";
+import { initialState, reduce } from "./state.js";
+import { listNames, remaining, STATUS_WORD, typingSentence, when } from "./words.js";
+
+const READ_AFTER_MS = 400;
+const CLOCK_MS = 20_000;
+
+/**
+ * @param {{ref: string, signIn: api.SignIn, demo: ?{people: object[], lessons: object[]}}} opening
+ */
+export function openRoom({ ref, signIn, demo }) {
+  let state = initialState;
+  let planned = false;
+  let marked = 0; // the seq that others were told we have read
+  let marking = 0;
+  const unsent = `encounters.unsent.${ref}.${signIn.userId}`;
+
+  function dispatch(action) {
+    const before = state;
+    state = reduce(state, action);
+    if (state === before) return;
+    if (state.outgoing !== before.outgoing) sessionStorage.setItem(unsent, JSON.stringify(state.outgoing));
+    if (state.connection.phase === "live" && before.connection.phase !== "live") joined();
+    if (action.type === "event") tell(action, before);
+    if (!planned) {
+      planned = true;
+      setTimeout(render);
+    }
+  }
+
+  async function renew() {
+    if (!signIn.demo) return null;
+    const fresh = await api.demoSignIn(signIn.userId);
+    api.stored.set(fresh);
+    return fresh;
+  }
+
+  /** Does what may fail on the server's side and says so if it does. */
+  const attempt = (promise) => promise.catch((error) => toast(error.message));
+
+  const session = openSession({ ref, signIn, renew, dispatch, getState: () => state, notify: toast });
+
+  const composer = openComposer({
+    send: session.send,
+    typing: (typing) => session.hint("typing", { typing }),
+    raiseHand: (raised) => attempt(session.ask("raiseHand", { raised })),
+    editLast: () => chat.editLast(),
+  });
+
+  const chat = openChat({
+    edit: session.edit,
+    sendAgain: session.sendAgain,
+    discard: (clientId) => dispatch({ type: "discard", clientId }),
+    loadOlder: session.loadOlder,
+    focusComposer: composer.focus,
+    seen: markRead,
+    async remove(row) {
+      const text = row.mine ? "Everyone will see that a message was deleted." : `This takes ${row.name}’s message away for everyone.`;
+      if (await confirm({ title: "Delete this message?", text, yes: "Delete" })) attempt(session.remove(row.id));
+    },
+  });
+
+  const people = openPeople({
+    setPermissions: (userId, change) => attempt(session.ask("setPermissions", { userId, ...change })),
+    async kick({ userId, name }) {
+      const text = "They leave at once and cannot come back until you let them in again.";
+      if (await confirm({ title: `Remove ${name}?`, text, yes: "Remove" })) attempt(session.ask("kick", { userId }));
+    },
+    letBackIn: (userId, name) => attempt(api.letBackIn(session.token(), ref, userId).then(() => {
+      dispatch({ type: "letBackIn", userId });
+      toast(`${name} can join again.`);
+    })),
+  });
+
+  const connectionLine = openConnectionLine({
+    reconnectNow: session.reconnectNow,
+    useToken(text) {
+      signIn = api.readToken(text);
+      api.stored.set(signIn);
+      session.useToken(signIn);
+      if (state.connection.tokenEnds) dispatch({ type: "connection", connection: { phase: state.connection.phase } });
+    },
+  });
+
+  /** After each (re)join: what the ack does not say. */
+  async function joined() {
+    if (state.me.isHost) api.barred(session.token(), ref).then((people) => dispatch({ type: "barred", people }), () => {});
+    const { id, room, title, otherIds } = state.session;
+    const known = demo?.lessons.find((lesson) => lesson.session_id === id || lesson.room_name === room);
+    if (known) return void dispatch({ type: "lesson", known: { title: title || known.title, with: known.with } });
+    const others = otherIds.filter((userId) => userId !== state.me.userId);
+    const names = await Promise.all(others.map((userId) => state.names[userId] ?? api.nameOf(session.token(), userId)));
+    dispatch({ type: "lesson", known: { with: listNames(names.filter(Boolean)) } });
+  }
+
+  /** What happens to others is said to those who do not see the page. */
+  function tell({ event, data }, before) {
+    const who = state.people[data.userId]?.name ?? before.people[data.userId]?.name ?? state.names[data.userId];
+    if (event === "newMessage" && data.user_id !== state.me?.userId) announce(`${data.from}: ${data.text}`);
+    else if (event === "participantJoined" && !(data.userId in before.people)) announce(`${data.name} is here.`);
+    else if (event === "participantLeft" && data.userId in before.people) announce(`${who} has left.`);
+    else if (event === "handRaised" && data.raised && data.userId !== state.me?.userId) announce(`${who} has raised a hand.`);
+    else if (event === "permissionsChanged" && data.userId === state.me?.userId) tellPermissions(data, before.people[data.userId]);
+  }
+
+  function tellPermissions({ micAllowed, cameraAllowed }, before) {
+    const say = (what, allowed) => toast(`The host has ${allowed ? "allowed" : "turned off"} your ${what}.`);
+    if (before && before.micAllowed !== micAllowed) say("microphone", micAllowed);
+    if (before && before.cameraAllowed !== cameraAllowed) say("camera", cameraAllowed);
+  }
+
+  function markRead() {
+    clearTimeout(marking);
+    marking = setTimeout(() => {
+      const seq = newestSeq(state);
+      if (document.hidden || !chat.isAtEnd() || state.connection.phase !== "live" || seq <= marked) return;
+      marked = seq;
+      session.hint("markRead", { seq });
+    }, READ_AFTER_MS);
+  }
+
+  function renderHeader() {
+    const lesson = state.session;
+    const title = titleOf(lesson);
+    setText(byId("lesson-title"), lesson ? title : "Joining the lesson…");
+    document.title = `${state.unread ? `(${state.unread}) ` : ""}${title} · Encounters`;
+    const now = Date.now();
+    const company = lesson?.title && lesson.with ? `with ${lesson.with}` : "";
+    setText(byId("lesson-when"), lesson
+      ? [when(lesson.startsAt, lesson.endsAt, now), remaining(lesson, now), company].filter(Boolean).join(" · ") : "");
+    const status = byId("lesson-status");
+    setText(status, lesson ? STATUS_WORD[lesson.status] : "");
+    status.dataset.status = lesson?.status ?? "";
+    byId("recording").hidden = state.recording !== "recording";
+    byId("host-actions").hidden = !state.me?.isHost || lesson.status === "ended";
+    byId("start").hidden = lesson?.status !== "scheduled";
+    byId("end").hidden = lesson?.status !== "live";
+  }
+
+  function render() {
+    planned = false;
+    const { phase } = state.connection;
+    const neverIn = phase === "signedOut" && !state.session;
+    if (neverIn || ["kicked", "refused"].includes(phase)) return void showNotice(noticeFor(state.connection, titleOf(state.session)));
+    if (phase === "left") return;
+    renderHeader();
+    connectionLine.render(state);
+    people.render(state);
+    if (demo && state.session) people.offer(demo.people, state.session.room, { ...state.people, ...state.removed });
+    composer.render(state);
+    chat.render(state);
+    setText(byId("typing"), typingSentence(Object.entries(state.typing)
+      .filter(([userId]) => userId !== state.me?.userId).map(([, name]) => name)));
+  }
+
+  byId("leave").addEventListener("click", () => {
+    session.leave();
+    goToStart();
+  });
+  byId("start").addEventListener("click", () => attempt(api.start(session.token(), state.session)));
+  byId("end").addEventListener("click", async () => {
+    const text = "It ends for everyone. The chat can still be read, and questions asked.";
+    if (await confirm({ title: "End the lesson?", text, yes: "End lesson" })) attempt(session.ask("endSession"));
+  });
+  document.addEventListener("visibilitychange", () => {
+    dispatch({ type: "visibility", hidden: document.hidden });
+    markRead();
+  });
+  setInterval(renderHeader, CLOCK_MS);
+
+  byId("entry").hidden = true;
+  byId("room").hidden = false;
+  for (const { clientId, text, at } of JSON.parse(sessionStorage.getItem(unsent) ?? "[]")) {
+    dispatch({ type: "compose", clientId, text, at });
+  }
+  dispatch({ type: "visibility", hidden: document.hidden });
+  render();
+  composer.focus();
+}

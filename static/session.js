@@ -1,0 +1,220 @@
+/**
+ * One person's connection to one lesson: connecting, joining, coming back after a break, and asking things of the server.
+ *
+ * Phases (`state.connection.phase`):
+ *
+ *     connecting ─▶ live ◀─▶ waiting | offline | draining      comes back by itself, with the last seq seen
+ *          │          │
+ *          ▼          ▼
+ *     signedOut    refused | kicked | left                      stays until the person does something
+ *
+ * Everything that happens is dispatched to the reducer in state.js; nothing is kept here but the socket and its timers.
+ */
+
+import { io } from "/static/vendor/socket.io.esm.min.js";
+import * as api from "./api.js";
+import { ServerError } from "./api.js";
+import { openOutbox } from "./outbox.js";
+
+const ANSWER_MS = 10_000;
+const RETRY_MS = 3_000;
+const TYPING_ENDS_MS = 6_000; // the server ends it after 5 s; this is for the case that its word is lost
+
+const EVENTS = [
+  "newMessage", "messageEdited", "messageDeleted", "sessionStatus", "recordingState", "handRaised", "permissionsChanged",
+  "participantKicked", "participantJoined", "participantLeft", "typing", "read",
+];
+
+/**
+ * @param {{ref: string, signIn: api.SignIn, renew: () => Promise<?api.SignIn>, dispatch: Function, getState: Function,
+ *          notify: (sentence: string) => void}} room `renew` fetches a new token without asking; null where it cannot.
+ */
+export function openSession({ ref, signIn, renew, dispatch, getState, notify }) {
+  const socket = io("/encounters", {
+    auth: (send) => send({ token: signIn.token }),
+    transports: ["websocket", "polling"],
+    tryAllTransports: true,
+    reconnectionDelay: 500,
+    reconnectionDelayMax: 5_000,
+    autoConnect: false,
+  });
+  let closed = false;
+  let held = null; //     events that wait for the first page of history
+  let timer = 0; //       the one planned reconnection of our own making
+  let renewed = false; // a new token was fetched and has not been accepted yet
+  const typingTimers = new Map();
+
+  const phase = () => getState().connection.phase;
+  const become = (next, more = {}) => dispatch({ type: "connection", connection: { phase: next, ...more } });
+  const stop = (next, more) => {
+    closed = true;
+    clearTimeout(timer);
+    become(next, more);
+    socket.disconnect();
+  };
+  const connectIn = (ms) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => !closed && socket.disconnect().connect(), ms);
+  };
+
+  /** Asks the server for something; resolves with its ack, rejects with a ServerError. */
+  const ask = (event, payload = {}) => new Promise((resolve, reject) => {
+    if (!socket.connected) {
+      reject(new ServerError({ error: "no_connection", message: "You are not connected right now." }));
+      return;
+    }
+    socket.timeout(ANSWER_MS).emit(event, { sessionId: ref, ...payload }, (silence, ack) => {
+      if (silence) reject(new ServerError({ error: "no_answer", message: "The server did not answer." }));
+      else if (ack?.ok) resolve(ack);
+      else reject(new ServerError(ack?.error ?? {}));
+    });
+  });
+
+  const outbox = openOutbox({
+    send: ({ clientId, text }) => ask("sendMessage", { text, clientId }),
+    isLive: () => phase() === "live",
+    dispatch, getState,
+  });
+
+  /** A refusal of the connection or of joining: what to do about it depends on whether it may pass. */
+  async function refused(error) {
+    if (closed) return;
+    if (error.status === 401) {
+      socket.disconnect();
+      if (!renewed) {
+        renewed = true;
+        const fresh = await renew().catch(() => null);
+        if (fresh) return void useToken(fresh);
+      }
+      become("signedOut", { message: error.message });
+    } else if (error.passing) {
+      become("waiting", { message: error.status ? error.message : undefined });
+      connectIn(error.retryAfterMs || RETRY_MS);
+    } else {
+      stop("refused", { message: error.message, status: error.status });
+    }
+  }
+
+  /** The ack is taken in at once, not in a promise: the events right behind it must find the room joined. */
+  function join() {
+    const { lastSeq } = getState();
+    const payload = lastSeq === null ? { sessionId: ref } : { sessionId: ref, lastSeq };
+    socket.timeout(ANSWER_MS).emit("joinSession", payload, (silence, ack) => {
+      if (closed) return;
+      if (silence || !ack?.ok) return void refused(new ServerError(ack?.error ?? {}));
+      renewed = false;
+      dispatch({ type: "joined", ack });
+      become("live");
+      if (["none", "failed"].includes(getState().history)) firstPage();
+      outbox.pump();
+    });
+  }
+
+  const receive = (event, data) => {
+    if (data?.session_id && data.session_id !== getState().session?.id) return;
+    if (held) held.push({ event, data });
+    else dispatch({ type: "event", event, data });
+    if (event !== "typing") return;
+    clearTimeout(typingTimers.get(data.userId));
+    if (data.typing) {
+      const over = { type: "event", event, data: { ...data, typing: false } };
+      typingTimers.set(data.userId, setTimeout(() => dispatch(over), TYPING_ENDS_MS));
+    }
+  };
+
+  /** Events wait while the first page is fetched, so that an edit never comes before its message. */
+  async function firstPage() {
+    if (held) return;
+    held = [];
+    await page(null);
+    const waiting = held;
+    held = null;
+    for (const { event, data } of waiting) dispatch({ type: "event", event, data });
+  }
+
+  async function page(before) {
+    dispatch({ type: "historyLoading" });
+    try {
+      const messages = await api.history(signIn.token, ref, before);
+      dispatch({ type: "history", messages, complete: messages.length < api.HISTORY_PAGE });
+    } catch {
+      dispatch({ type: "historyFailed" });
+    }
+  }
+
+  function useToken(fresh) {
+    signIn = fresh;
+    if (socket.connected) {
+      ask("refreshAuth", { token: fresh.token }).catch((error) => notify(error.message));
+    } else if (!closed) {
+      become("connecting");
+      socket.connect();
+    }
+  }
+
+  socket.on("connect", join);
+  socket.on("connect_error", (error) => {
+    if (closed) return;
+    if (error.data) refused(new ServerError(error.data));
+    else if (phase() !== "draining") become(navigator.onLine ? "waiting" : "offline");
+  });
+  socket.on("disconnect", (reason) => {
+    if (closed || reason === "io client disconnect" || phase() === "signedOut") return;
+    if (phase() === "draining") return; // its own timer brings us back
+    become(navigator.onLine ? "waiting" : "offline");
+    if (reason === "io server disconnect") connectIn(RETRY_MS / 3);
+  });
+  for (const event of EVENTS) socket.on(event, (data) => receive(event, data));
+  socket.on("kicked", () => stop("kicked"));
+  socket.on("serverDraining", ({ retryAfterMs }) => {
+    become("draining");
+    connectIn(retryAfterMs);
+  });
+  socket.on("authExpiring", async ({ expires_at: expiresAt }) => {
+    const fresh = await renew().catch(() => null);
+    if (fresh) useToken(fresh);
+    else become(phase(), { tokenEnds: expiresAt });
+  });
+  socket.on("notification", ({ title }) => title && notify(title));
+
+  const online = () => { if (!closed && !socket.connected) { become("waiting"); connectIn(0); } };
+  const offline = () => { if (!closed) become("offline"); };
+  addEventListener("online", online);
+  addEventListener("offline", offline);
+  socket.connect();
+
+  return {
+    ask,
+    /** Queues a text; it is sent now, or as soon as there is a connection. */
+    send(text) {
+      dispatch({ type: "compose", clientId: crypto.randomUUID(), text, at: new Date().toISOString() });
+      outbox.pump();
+    },
+    sendAgain(clientId) {
+      dispatch({ type: "sendAgain", clientId });
+      outbox.pump();
+    },
+    async edit(id, text) {
+      dispatch({ type: "message", message: (await ask("editMessage", { id, text })).message });
+    },
+    async remove(id) {
+      dispatch({ type: "message", message: (await ask("deleteMessage", { id })).message });
+    },
+    /** Best effort; nobody is told when it fails. */
+    hint: (event, payload) => { if (phase() === "live") ask(event, payload).catch(() => {}); },
+    loadOlder() {
+      const { history, messages } = getState();
+      if (history === "more" || history === "failed") page(messages[0]?.seq ?? null);
+    },
+    useToken,
+    token: () => signIn.token,
+    reconnectNow: () => connectIn(0),
+    leave() {
+      if (socket.connected) socket.emit("leaveSession", { sessionId: ref });
+      removeEventListener("online", online);
+      removeEventListener("offline", offline);
+      for (const pending of typingTimers.values()) clearTimeout(pending);
+      stop("left");
+    },
+  };
+}

@@ -1,0 +1,176 @@
+/**
+ * What a room is, as one value, and how everything that happens changes it.
+ *
+ * `reduce(state, action)` is pure: it never changes `state`, reads no clock and touches no page. Live events, the events
+ * of a resumed connection and the user's own acts all come through here, so that they cannot disagree.
+ *
+ * @typedef {{userId: string, name: string, role: string, micAllowed: boolean, cameraAllowed: boolean,
+ *            handRaised: boolean, joinedAt: string}} Person
+ * @typedef {{id: string, seq: number, userId: string, from: string, text: string, at: string, editedAt: ?string,
+ *            deleted: boolean, clientId: ?string}} Message
+ * @typedef {{clientId: string, text: string, at: string, state: "pending" | "failed", problem: ?string}} Outgoing
+ * @typedef {{seq: number, at: string, text: string}} Note   a line about the lesson, between the messages
+ */
+
+import { editMessage, mergeMessages, readMessage, removeMessage } from "./messages.js";
+import { readSession } from "./lesson.js";
+
+export const initialState = Object.freeze({
+  me: null, //            {userId, name, role, isHost} once joined
+  session: null, //       see lesson.js, once joined
+  people: {}, //          userId → Person: who is here now
+  names: {}, //           userId → name of everyone seen so far
+  removed: {}, //         userId → name of those who were removed and not let back in
+  messages: [], //        Message[], ascending by seq
+  outgoing: [], //        Outgoing[], in the order written
+  notes: [], //           Note[], ascending by seq
+  reads: {}, //           userId → seq up to which they have read
+  typing: {}, //          userId → name
+  lastSeq: null, //       the last seq seen; what a rejoin sends
+  history: "none", //     none | loading | failed | more | complete: what is before the first message
+  recording: null, //     recording | processing | ready | failed
+  hidden: false, //       the tab is in the background
+  unread: 0, //           messages of others since it is
+  connection: { phase: "connecting" }, // see session.js
+});
+
+/** The events that carry a seq: each is applied once, in order, whether live or caught up on. */
+const ORDERED = new Set([
+  "newMessage", "messageEdited", "messageDeleted", "sessionStatus",
+  "recordingState", "handRaised", "permissionsChanged", "participantKicked",
+]);
+
+const without = (map, key) => {
+  if (!(key in map)) return map;
+  const { [key]: _, ...rest } = map;
+  return rest;
+};
+
+const withPerson = (state, userId, change) => {
+  const person = state.people[userId];
+  return person ? { ...state, people: { ...state.people, [userId]: { ...person, ...change } } } : state;
+};
+
+const nameOf = (state, userId) => state.people[userId]?.name ?? state.names[userId] ?? "Someone";
+
+const withMessages = (state, messages) => {
+  const names = { ...state.names };
+  for (const message of messages) names[message.userId] ??= message.from;
+  const arrived = new Set(messages.filter((m) => m.userId === state.me?.userId).map((m) => m.clientId));
+  return {
+    ...state, names,
+    messages: mergeMessages(state.messages, messages),
+    outgoing: state.outgoing.filter((waiting) => !arrived.has(waiting.clientId)),
+  };
+};
+
+const withNote = (state, data, text) => ({
+  ...state,
+  notes: [...state.notes, { seq: data.seq, at: data.at ?? data.created_at ?? null, text }],
+});
+
+const STATUS_NOTE = { live: "The lesson has started.", ended: "The lesson has ended. The chat stays open for questions." };
+const RECORDING_NOTE = { recording: "Recording started.", processing: "Recording stopped.", failed: "The recording failed." };
+
+const EVENTS = {
+  newMessage(state, data) {
+    const message = readMessage(data);
+    const next = withMessages({ ...state, typing: without(state.typing, message.userId) }, [message]);
+    const counts = state.hidden && message.userId !== state.me?.userId;
+    return counts ? { ...next, unread: state.unread + 1 } : next;
+  },
+  messageEdited: (state, data) => ({ ...state, messages: editMessage(state.messages, data) }),
+  messageDeleted: (state, data) => ({ ...state, messages: removeMessage(state.messages, data.id) }),
+  sessionStatus(state, data) {
+    if (!state.session || state.session.status === data.status) return state;
+    const next = { ...state, session: { ...state.session, status: data.status } };
+    return STATUS_NOTE[data.status] ? withNote(next, data, STATUS_NOTE[data.status]) : next;
+  },
+  recordingState(state, data) {
+    const next = { ...state, recording: data.state };
+    return RECORDING_NOTE[data.state] ? withNote(next, data, RECORDING_NOTE[data.state]) : next;
+  },
+  handRaised: (state, data) => withPerson(state, data.userId, { handRaised: data.raised }),
+  permissionsChanged: (state, { userId, micAllowed, cameraAllowed }) =>
+    withPerson(state, userId, { micAllowed, cameraAllowed }),
+  participantKicked(state, data) {
+    const name = nameOf(state, data.userId);
+    const next = { ...state, people: without(state.people, data.userId), typing: without(state.typing, data.userId),
+                   removed: { ...state.removed, [data.userId]: name } };
+    return withNote(next, data, `${name} was removed from the lesson.`);
+  },
+  participantJoined: (state, { session_id: _, ...person }) => ({
+    ...state,
+    people: { ...state.people, [person.userId]: person },
+    names: { ...state.names, [person.userId]: person.name },
+    removed: without(state.removed, person.userId),
+  }),
+  participantLeft: (state, { userId }) => ({
+    ...state, people: without(state.people, userId), typing: without(state.typing, userId),
+  }),
+  typing: (state, { userId, name, typing }) => ({
+    ...state, typing: typing ? { ...state.typing, [userId]: name } : without(state.typing, userId),
+  }),
+  read: (state, { userId, seq }) => ({
+    ...state, reads: { ...state.reads, [userId]: Math.max(state.reads[userId] ?? 0, seq) },
+  }),
+};
+
+/** One server event. An ordered one at or below the last seq seen changes nothing. */
+function applyEvent(state, { event, data }) {
+  const apply = EVENTS[event];
+  if (!apply) return state;
+  if (!ORDERED.has(event)) return apply(state, data);
+  if (state.lastSeq !== null && !(data.seq > state.lastSeq)) return state;
+  return apply({ ...state, lastSeq: data.seq }, data);
+}
+
+/**
+ * The ack of joinSession. With `reset` what we had is dropped for what came; then the missed events run through
+ * `applyEvent` like live ones; then the server's word on who is here and how the lesson stands replaces ours.
+ */
+function join(state, ack) {
+  let next = { ...state, me: { ...ack.you, isHost: ack.you.is_host }, session: readSession(ack.session, state.session) };
+  if (ack.reset) next = { ...next, messages: [], notes: [], lastSeq: null, history: "more" };
+  for (const missed of ack.events ?? []) next = applyEvent(next, missed);
+  const people = Object.fromEntries(ack.participants.map((person) => [person.userId, person]));
+  const names = { ...next.names, ...Object.fromEntries(ack.participants.map((person) => [person.userId, person.name])) };
+  const removed = Object.fromEntries(Object.entries(next.removed).filter(([userId]) => !(userId in people)));
+  const session = { ...next.session, status: ack.session.status };
+  return { ...next, session, people, names, removed, typing: {}, lastSeq: Math.max(next.lastSeq ?? 0, ack.lastSeq) };
+}
+
+const ACTIONS = {
+  event: applyEvent,
+  joined: (state, { ack }) => join(state, ack),
+  connection: (state, { connection }) => ({ ...state, connection }),
+  historyLoading: (state) => ({ ...state, history: "loading" }),
+  historyFailed: (state) => ({ ...state, history: "failed" }),
+  history: (state, { messages, complete }) => ({
+    ...withMessages(state, messages.map(readMessage)), history: complete ? "complete" : "more",
+  }),
+  /** The document in an ack. It says nothing of what came before it, so `lastSeq` stays. */
+  message: (state, { message }) => withMessages(state, [readMessage(message)]),
+  compose: (state, { clientId, text, at }) => ({
+    ...state, outgoing: [...state.outgoing, { clientId, text, at, state: "pending", problem: null }],
+  }),
+  sendFailed: (state, { clientId, problem }) => outgoing(state, clientId, { state: "failed", problem }),
+  sendAgain: (state, { clientId }) => outgoing(state, clientId, { state: "pending", problem: null }),
+  discard: (state, { clientId }) => ({
+    ...state, outgoing: state.outgoing.filter((waiting) => waiting.clientId !== clientId),
+  }),
+  lesson: (state, { known }) => (state.session ? { ...state, session: { ...state.session, ...known } } : state),
+  barred: (state, { people }) => ({ ...state, removed: people, names: { ...state.names, ...people } }),
+  letBackIn: (state, { userId }) => ({ ...state, removed: without(state.removed, userId) }),
+  visibility: (state, { hidden }) => ({ ...state, hidden, unread: 0 }),
+};
+
+const outgoing = (state, clientId, change) => ({
+  ...state,
+  outgoing: state.outgoing.map((waiting) => (waiting.clientId === clientId ? { ...waiting, ...change } : waiting)),
+});
+
+/** @returns the state after `action`; the same object when nothing changed. */
+export function reduce(state, action) {
+  return ACTIONS[action.type](state, action);
+}

@@ -1,0 +1,279 @@
+"""Chat messages. Many are written by one statement; see `realtime.log` for who gathers them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from store.database import Connection, Executor, Pool
+from store.errors import Refused, translated
+from store.events import NO_END, LogEntry
+from store.events import append as append_event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """A message as it stands. A deleted one keeps its place, with an empty text."""
+
+    id: UUID
+    session_id: UUID
+    seq: int
+    user_id: str
+    sender_name: str
+    text: str
+    client_id: str | None
+    created_at: datetime
+    edited_at: datetime | None = None
+    deleted: bool = False
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> Message:
+        return cls(
+            id=row["id"],
+            session_id=row["session_id"],
+            seq=row["seq"],
+            user_id=row["user_id"],
+            sender_name=row["sender_name"],
+            text=row["text"],
+            client_id=row["client_id"],
+            created_at=row["created_at"],
+            edited_at=row["edited_at"],
+            deleted=row["deleted_at"] is not None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewMessage:
+    """A message to be written. `id` is made by the sender's worker, so that a repeated write is recognised."""
+
+    id: UUID
+    session_id: UUID
+    user_id: str
+    sender_name: str
+    text: str
+    client_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Appended:
+    """What became of a :class:`NewMessage`. `repeated`: its `client_id` (or id) was written before."""
+
+    message: Message
+    repeated: bool
+
+
+class ChatClosed(Exception):
+    """The session takes no more messages: its booking was cancelled, or it is gone."""
+
+
+#: How often a batch is run again because another writer committed one of its client ids meanwhile. Each
+#: run sees what the run before collided with, so a second collision needs a second writer in that moment.
+APPEND_ATTEMPTS: Final = 5
+
+# Sessions are locked in the order of their ids, so that two batches never wait for each other in a ring.
+_APPEND: Final = """
+    WITH input AS (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+            WITH ORDINALITY AS i (id, session_id, user_id, sender_name, text, client_id, place)
+    ), open AS (
+        SELECT s.id, s.last_seq FROM sessions s
+        WHERE s.id = ANY($2::uuid[]) AND s.chat_open
+        ORDER BY s.id FOR NO KEY UPDATE
+    ), fresh AS (
+        SELECT i.*, o.last_seq + row_number() OVER (PARTITION BY i.session_id ORDER BY i.place) AS seq
+        FROM input i JOIN open o ON o.id = i.session_id
+        WHERE i.client_id IS NULL OR NOT EXISTS (
+            SELECT FROM session_messages m
+            WHERE m.session_id = i.session_id AND m.user_id = i.user_id AND m.client_id = i.client_id
+        )
+    ), counted AS (
+        UPDATE sessions s SET last_seq = f.seq
+        FROM (SELECT session_id, max(seq) AS seq FROM fresh GROUP BY session_id) f
+        WHERE s.id = f.session_id
+    )
+    INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, client_id, created_at)
+    SELECT id, session_id, seq, user_id, sender_name, text, client_id, clock_timestamp() FROM fresh
+    RETURNING id, seq, created_at
+"""
+
+
+async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False) -> list[Appended | ChatClosed]:
+    """Write a batch in one transaction; the answer stands at each message's place.
+
+    `again` says that the batch may have been committed by an attempt whose answer was lost: messages whose
+    ids are found are not written twice. Raises Refused when a row breaks a constraint (nothing is written).
+    """
+    written: dict[UUID, Message] = {}
+    if again:
+        with translated():
+            written = {message.id: message for message in await _by_ids(pool, [new.id for new in batch])}
+    fresh, firsts = _without_repeats([new for new in batch if new.id not in written])
+    answers: dict[UUID, Appended | ChatClosed] = {
+        id: Appended(message=message, repeated=False) for id, message in written.items()
+    }
+    answers.update(await _append_distinct(pool, fresh))
+    for new in batch:
+        if new.id not in answers:
+            first = answers[firsts[new.id]]
+            answers[new.id] = first if isinstance(first, ChatClosed) else Appended(message=first.message, repeated=True)
+    return [answers[new.id] for new in batch]
+
+
+def _without_repeats(batch: Sequence[NewMessage]) -> tuple[list[NewMessage], dict[UUID, UUID]]:
+    """The batch with each client id once, and for each repeat the id of the message it repeats."""
+    seen: dict[tuple[UUID, str, str], UUID] = {}
+    fresh: list[NewMessage] = []
+    firsts: dict[UUID, UUID] = {}
+    for new in batch:
+        if new.client_id is not None:
+            first = seen.setdefault((new.session_id, new.user_id, new.client_id), new.id)
+            if first != new.id:
+                firsts[new.id] = first
+                continue
+        fresh.append(new)
+    return fresh, firsts
+
+
+async def _append_distinct(pool: Pool, batch: Sequence[NewMessage]) -> dict[UUID, Appended | ChatClosed]:
+    if not batch:
+        return {}
+    columns = (
+        [new.id for new in batch],
+        [new.session_id for new in batch],
+        [new.user_id for new in batch],
+        [new.sender_name for new in batch],
+        [new.text for new in batch],
+        [new.client_id for new in batch],
+    )
+    for attempt in range(1, APPEND_ATTEMPTS + 1):
+        try:
+            with translated():
+                rows = await pool.fetch(_APPEND, *columns)
+            break
+        except Refused as refused:
+            # Committed by another writer while this statement waited for the session's lock: not in its snapshot.
+            if refused.constraint != "session_messages_client_id_unique" or attempt == APPEND_ATTEMPTS:
+                raise
+    inserted = {row["id"]: row for row in rows}
+    answers: dict[UUID, Appended | ChatClosed] = {}
+    left: list[NewMessage] = []
+    for new in batch:
+        row = inserted.get(new.id)
+        if row is None:
+            left.append(new)
+            continue
+        answers[new.id] = Appended(
+            repeated=False,
+            message=Message(
+                id=new.id,
+                session_id=new.session_id,
+                seq=row["seq"],
+                user_id=new.user_id,
+                sender_name=new.sender_name,
+                text=new.text,
+                client_id=new.client_id,
+                created_at=row["created_at"],
+            ),
+        )
+    if left:
+        answers.update(await _written_before(pool, left))
+    return answers
+
+
+async def _written_before(pool: Pool, left: Sequence[NewMessage]) -> dict[UUID, Appended | ChatClosed]:
+    """Messages that were not inserted: their client id is known, or else their chat is closed."""
+    with translated():
+        rows = await pool.fetch(
+            """
+            SELECT i.id AS asked, m.*
+            FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS i (id, session_id, user_id, client_id)
+            LEFT JOIN session_messages m
+                ON m.session_id = i.session_id AND m.user_id = i.user_id AND m.client_id = i.client_id
+            """,
+            [new.id for new in left],
+            [new.session_id for new in left],
+            [new.user_id for new in left],
+            [new.client_id for new in left],
+        )
+    return {
+        row["asked"]: ChatClosed() if row["id"] is None else Appended(message=Message.from_row(row), repeated=True)
+        for row in rows
+    }
+
+
+async def _by_ids(executor: Executor, ids: Sequence[UUID]) -> list[Message]:
+    rows = await executor.fetch("SELECT * FROM session_messages WHERE id = ANY($1::uuid[])", list(ids))
+    return [Message.from_row(row) for row in rows]
+
+
+async def find(executor: Executor, session_id: UUID, message_id: UUID) -> Message | None:
+    with translated():
+        row = await executor.fetchrow(
+            "SELECT * FROM session_messages WHERE session_id = $1 AND id = $2", session_id, message_id
+        )
+    return Message.from_row(row) if row else None
+
+
+async def page(
+    executor: Executor, session_id: UUID, *, before: int | None, after: int | None, limit: int
+) -> list[Message]:
+    """At most `limit` messages, ascending: the first ones after the cursor `after`, else the newest (before `before`)."""
+    order = "DESC" if after is None else "ASC"
+    with translated():
+        rows = await executor.fetch(
+            f"""
+            SELECT * FROM session_messages
+            WHERE session_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq {order} LIMIT $4
+            """,
+            session_id,
+            after or 0,
+            NO_END if before is None else before,
+            limit,
+        )
+    messages = [Message.from_row(row) for row in rows]
+    return messages if after is not None else messages[::-1]
+
+
+async def edit(connection: Connection, message: Message, *, text: str, actor_id: str) -> tuple[Message, LogEntry]:
+    """Replace the text, and log that it was. Inside the caller's transaction, which holds the session's row."""
+    entry = await append_event(
+        connection, message.session_id, kind="message_edited", user_id=actor_id, message_id=message.id
+    )
+    await connection.execute(
+        "UPDATE session_messages SET text = $2, edited_at = $3 WHERE id = $1", message.id, text, entry.at
+    )
+    edited = replace(message, text=text, edited_at=entry.at)
+    return edited, replace(entry, text=text, edited_at=entry.at)
+
+
+async def delete(connection: Connection, message: Message, *, actor_id: str) -> tuple[Message, LogEntry]:
+    """Take the text away for good, and log that it was. Inside the caller's transaction, as :func:`edit`."""
+    entry = await append_event(
+        connection, message.session_id, kind="message_deleted", user_id=actor_id, message_id=message.id
+    )
+    await connection.execute(
+        "UPDATE session_messages SET text = '', deleted_at = $2 WHERE id = $1", message.id, entry.at
+    )
+    return replace(message, text="", deleted=True), replace(entry, deleted=True)
+
+
+def logged(message: Message) -> LogEntry:
+    """A message as an entry of its session's log."""
+    return LogEntry(
+        session_id=message.session_id,
+        seq=message.seq,
+        kind="message",
+        user_id=message.user_id,
+        at=message.created_at,
+        message_id=message.id,
+        sender_name=message.sender_name,
+        text=message.text,
+        client_id=message.client_id,
+        edited_at=message.edited_at,
+        deleted=message.deleted,
+    )

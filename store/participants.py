@@ -1,0 +1,146 @@
+"""Who takes part in a session: permissions, raised hands, read marks, and whether they were kicked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from store.database import Connection, Executor, Pool
+from store.errors import translated
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Participant:
+    """One person of one session. `online`: they have an open visit on a worker that is alive."""
+
+    id: UUID
+    session_id: UUID
+    user_id: str
+    first_name: str
+    last_name: str
+    role: str
+    joined_at: datetime | None
+    left_at: datetime | None
+    was_kicked: bool
+    mic_allowed: bool
+    camera_allowed: bool
+    hand_raised: bool
+    read_seq: int
+    presence_version: int
+    online: bool
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> Participant:
+        return cls(**{name: row[name] for name in cls.__slots__})
+
+
+_PARTICIPANT = """
+    SELECT p.*, u.first_name, u.last_name, u.role,
+           EXISTS (
+               SELECT FROM session_visits v JOIN workers w ON w.id = v.worker_id
+               WHERE v.session_id = p.session_id AND v.user_id = p.user_id
+                 AND v.left_at IS NULL AND w.lease_until > now()
+           ) AS online
+    FROM session_participants p JOIN users u ON u.id = p.user_id
+"""
+
+
+async def of_session(executor: Executor, session_id: UUID) -> list[Participant]:
+    """Everybody who joined, or whom the host gave or took something, first comers first."""
+    with translated():
+        rows = await executor.fetch(
+            f"{_PARTICIPANT} WHERE p.session_id = $1 ORDER BY p.joined_at NULLS LAST, p.user_id", session_id
+        )
+    return [Participant.from_row(row) for row in rows]
+
+
+async def of_person(executor: Executor, session_id: UUID, user_id: str) -> Participant | None:
+    with translated():
+        row = await executor.fetchrow(f"{_PARTICIPANT} WHERE p.session_id = $1 AND p.user_id = $2", session_id, user_id)
+    return Participant.from_row(row) if row else None
+
+
+async def of_sessions(executor: Executor, session_ids: Sequence[UUID]) -> dict[UUID, list[Participant]]:
+    """Everybody who ever joined each of the sessions, online or not."""
+    with translated():
+        rows = await executor.fetch(
+            f"{_PARTICIPANT} WHERE p.session_id = ANY($1::uuid[]) AND p.joined_at IS NOT NULL"
+            " ORDER BY p.joined_at, p.user_id",
+            list(session_ids),
+        )
+    joined: dict[UUID, list[Participant]] = {session_id: [] for session_id in session_ids}
+    for row in rows:
+        joined[row["session_id"]].append(Participant.from_row(row))
+    return joined
+
+
+async def change(
+    connection: Connection,
+    session_id: UUID,
+    user_id: str,
+    *,
+    mic_allowed: bool | None = None,
+    camera_allowed: bool | None = None,
+    hand_raised: bool | None = None,
+    was_kicked: bool | None = None,
+) -> None:
+    """Set what is given, also for somebody who has not joined yet. Inside the caller's transaction."""
+    await connection.execute(
+        """
+        INSERT INTO session_participants AS p
+            (session_id, user_id, mic_allowed, camera_allowed, hand_raised, was_kicked)
+        VALUES ($1, $2, coalesce($3, true), coalesce($4, true), coalesce($5, false), coalesce($6, false))
+        ON CONFLICT (session_id, user_id) DO UPDATE SET
+            mic_allowed = coalesce($3, p.mic_allowed), camera_allowed = coalesce($4, p.camera_allowed),
+            hand_raised = coalesce($5, p.hand_raised), was_kicked = coalesce($6, p.was_kicked),
+            updated_at = now()
+        """,
+        session_id,
+        user_id,
+        mic_allowed,
+        camera_allowed,
+        hand_raised,
+        was_kicked,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadMark:
+    """Somebody has read a session up to `seq`."""
+
+    session_id: UUID
+    user_id: str
+    seq: int
+
+
+async def mark_read(pool: Pool, marks: Sequence[ReadMark]) -> list[bool]:
+    """Write a batch of read marks; a mark never moves back. Answers for each whether it moved."""
+    furthest: dict[tuple[UUID, str], int] = {}
+    for mark in marks:
+        key = (mark.session_id, mark.user_id)
+        furthest[key] = max(mark.seq, furthest.get(key, 0))
+    ordered = sorted(furthest)
+    with translated():
+        rows = await pool.fetch(
+            """
+            UPDATE session_participants p SET read_seq = i.seq
+            FROM (
+                SELECT i.* FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS i (session_id, user_id, seq)
+                JOIN session_participants p USING (session_id, user_id)
+                WHERE p.read_seq < i.seq ORDER BY session_id, user_id FOR NO KEY UPDATE OF p
+            ) i
+            WHERE p.session_id = i.session_id AND p.user_id = i.user_id AND p.read_seq < i.seq
+            RETURNING p.session_id, p.user_id, p.read_seq
+            """,
+            [session_id for session_id, _ in ordered],
+            [user_id for _, user_id in ordered],
+            [furthest[key] for key in ordered],
+        )
+    moved = {(row["session_id"], row["user_id"], row["read_seq"]) for row in rows}
+    return [(mark.session_id, mark.user_id, mark.seq) in moved for mark in marks]

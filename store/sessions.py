@@ -1,0 +1,258 @@
+"""Sessions: one lesson each, with who belongs to it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import asyncpg
+
+from store.database import Connection, Executor
+from store.errors import translated
+from store.events import LogEntry
+from store.events import append as append_event
+
+Status = Literal["scheduled", "live", "ended"]
+BookingStatus = Literal["pending", "confirmed", "completed", "cancelled"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """A session and the people of its booking, whom access is decided by."""
+
+    id: UUID
+    kind: Literal["booking", "course"]
+    room_name: str
+    title: str
+    host_id: str
+    status: Status
+    chat_open: bool
+    starts_at: datetime
+    ends_at: datetime | None
+    recording_enabled: bool
+    notes: Sequence[Mapping[str, Any]]
+    files: Sequence[Mapping[str, Any]]
+    last_seq: int
+    created_at: datetime
+    updated_at: datetime
+    booking_id: UUID | None = None
+    booking_status: BookingStatus | None = None
+    student_id: str | None = None
+    teacher_id: str | None = None
+    booking_parent_id: str | None = None
+    student_parent_id: str | None = None
+    end_time: datetime | None = None
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> Session:
+        return cls(**{name: row[name] for name in cls.__slots__})
+
+
+_SESSION: Final = """
+    SELECT s.id, s.kind, s.room_name, s.title, s.host_id, s.status, s.chat_open, s.starts_at, s.ends_at,
+           s.recording_enabled, s.notes, s.files, s.last_seq, s.created_at, s.updated_at,
+           s.booking_id, b.status AS booking_status, b.student_id, b.teacher_id,
+           b.parent_id AS booking_parent_id, u.parent_id AS student_parent_id, b.end_time
+    FROM sessions s
+    LEFT JOIN bookings b ON b.id = s.booking_id
+    LEFT JOIN users u ON u.id = b.student_id
+"""
+
+
+async def find(executor: Executor, ref: UUID | str) -> Session | None:
+    """The session with this id or room name."""
+    column = "s.id" if isinstance(ref, UUID) else "s.room_name"
+    with translated():
+        row = await executor.fetchrow(f"{_SESSION} WHERE {column} = $1", ref)
+    return Session.from_row(row) if row else None
+
+
+async def hosted_by(executor: Executor, host_id: str, *, limit: int) -> list[Session]:
+    """The sessions that somebody leads, newest first."""
+    with translated():
+        rows = await executor.fetch(
+            f"{_SESSION} WHERE s.host_id = $1 ORDER BY s.starts_at DESC, s.id LIMIT $2", host_id, limit
+        )
+    return [Session.from_row(row) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entrance:
+    """A session as one person finds it: whether they were kicked out of it, and their name."""
+
+    session: Session
+    was_kicked: bool
+    name: str
+
+
+async def find_for(executor: Executor, ref: UUID | str, user_id: str) -> Entrance | None:
+    """The session with this id or room name, for this person."""
+    column = "s.id" if isinstance(ref, UUID) else "s.room_name"
+    with translated():
+        row = await executor.fetchrow(
+            f"""
+            SELECT found.*, coalesce(p.was_kicked, false) AS was_kicked,
+                   coalesce(nullif(trim(me.first_name || ' ' || me.last_name), ''), $2) AS name
+            FROM ({_SESSION} WHERE {column} = $1) found
+            LEFT JOIN session_participants p ON p.session_id = found.id AND p.user_id = $2
+            LEFT JOIN users me ON me.id = $2
+            """,
+            ref,
+            user_id,
+        )
+    if row is None:
+        return None
+    return Entrance(session=Session.from_row(row), was_kicked=row["was_kicked"], name=row["name"])
+
+
+async def locked(connection: Connection, session_id: UUID) -> Session | None:
+    """The session, kept for this transaction: nobody else writes to its log until commit.
+
+    Whoever changes a booking takes its row first and the session's after; see :func:`locked_with_booking`.
+    """
+    await connection.execute("SELECT FROM sessions WHERE id = $1 FOR NO KEY UPDATE", session_id)
+    return await find(connection, session_id)
+
+
+async def locked_with_booking(connection: Connection, session_id: UUID) -> Session | None:
+    """As :func:`locked`, with the booking's row taken before it, as every change of a booking does."""
+    await connection.execute("SELECT FROM bookings WHERE id = $1 FOR NO KEY UPDATE", session_id)
+    return await locked(connection, session_id)
+
+
+async def create_for_booking(
+    connection: Connection,
+    *,
+    booking_id: UUID,
+    host_id: str,
+    starts_at: datetime,
+    ends_at: datetime,
+    title: str = "",
+) -> None:
+    """Make the session of a new booking: it has the booking's id. Inside the booking's transaction.
+
+    `ends_at` of a booking's session stays empty until it has ended; the planned end is the booking's.
+    """
+    del ends_at  # the booking keeps it
+    await connection.execute(
+        """
+        INSERT INTO sessions (id, kind, booking_id, room_name, title, host_id, starts_at)
+        VALUES ($1, 'booking', $1, $2, $3, $4, $5)
+        """,
+        booking_id,
+        new_room_name(),
+        title,
+        host_id,
+        starts_at,
+    )
+
+
+async def follow_booking(
+    connection: Connection,
+    booking_id: UUID,
+    *,
+    status: BookingStatus,
+    starts_at: datetime,
+    ends_at: datetime,
+    actor_id: str,
+) -> list[LogEntry]:
+    """Move a session along with its changed booking: its time, and its end when completed or cancelled.
+
+    Inside the booking's transaction, which holds the booking's row. Returns what to publish after commit.
+    """
+    del ends_at  # the booking keeps it
+    session = await locked(connection, booking_id)
+    if session is None:
+        return []
+    await connection.execute(
+        "UPDATE sessions SET starts_at = $2, chat_open = $3, updated_at = now() WHERE id = $1",
+        booking_id,
+        starts_at,
+        status != "cancelled",
+    )
+    if status in ("completed", "cancelled") and session.status != "ended":
+        return [await set_status(connection, booking_id, "ended", actor_id=actor_id)]
+    return []
+
+
+async def set_status(connection: Connection, session_id: UUID, status: Status, *, actor_id: str) -> LogEntry:
+    """Write the status and log it. Inside a transaction that holds the session's row."""
+    await connection.execute(
+        """
+        UPDATE sessions SET status = $2, updated_at = now(),
+            ends_at = CASE WHEN $2 = 'ended' THEN now() ELSE ends_at END
+        WHERE id = $1
+        """,
+        session_id,
+        status,
+    )
+    return await append_event(connection, session_id, kind="session_status", user_id=actor_id, data={"status": status})
+
+
+async def complete_booking(connection: Connection, session_id: UUID) -> None:
+    """The booking of a session that ended is completed, unless it was cancelled."""
+    await connection.execute(
+        """
+        UPDATE bookings SET status = 'completed', updated_at = now()
+        WHERE id = $1 AND status IN ('pending', 'confirmed')
+        """,
+        session_id,
+    )
+
+
+async def save_details(
+    connection: Connection,
+    session_id: UUID,
+    *,
+    notes: Sequence[Mapping[str, Any]] | None,
+    files: Sequence[Mapping[str, Any]] | None,
+    recording_enabled: bool | None,
+) -> None:
+    """Replace what is given; None leaves it as it is."""
+    await connection.execute(
+        """
+        UPDATE sessions SET notes = coalesce($2, notes), files = coalesce($3, files),
+            recording_enabled = coalesce($4, recording_enabled), updated_at = now()
+        WHERE id = $1
+        """,
+        session_id,
+        notes,
+        files,
+        recording_enabled,
+    )
+
+
+async def mark_requested(executor: Executor, session_id: UUID) -> bool:
+    """Note that the session was asked for. True the first time."""
+    with translated():
+        row = await executor.fetchrow(
+            "UPDATE sessions SET requested_at = now() WHERE id = $1 AND requested_at IS NULL RETURNING id",
+            session_id,
+        )
+    return row is not None
+
+
+_ROOM_ADJECTIVES: Final = (
+    "amber", "bold", "brave", "bright", "calm", "clear", "clever", "cosy", "crisp", "eager", "early", "fair",
+    "fresh", "gentle", "glad", "golden", "grand", "green", "happy", "kind", "lively", "lucky", "mellow", "merry",
+    "noble", "patient", "proud", "quick", "quiet", "ready", "silver", "smart", "steady", "sunny", "swift", "warm",
+)  # fmt: skip
+_ROOM_NOUNS: Final = (
+    "acorn", "atlas", "badger", "beacon", "birch", "brook", "cedar", "cloud", "comet", "compass", "coral", "falcon",
+    "fern", "finch", "forest", "garden", "harbor", "heron", "island", "lantern", "lark", "maple", "meadow", "otter",
+    "owl", "pebble", "planet", "prairie", "quill", "river", "robin", "sparrow", "spruce", "summit", "tulip", "willow",
+)  # fmt: skip
+#: No vowels, so that no word appears by chance, and no characters that are read as others.
+_ROOM_ALPHABET: Final = "bcdfghjkmnpqrstvwxz23456789"
+#: 27 ^ 10 is more than 2 ^ 47: nobody guesses into a room, and membership is asked for anyway.
+_ROOM_RANDOM_CHARACTERS: Final = 10
+
+
+def new_room_name() -> str:
+    """A readable, URL-safe name that cannot be guessed, such as `amber-otter-x7kq2mdw9r`."""
+    suffix = "".join(secrets.choice(_ROOM_ALPHABET) for _ in range(_ROOM_RANDOM_CHARACTERS))
+    return f"{secrets.choice(_ROOM_ADJECTIVES)}-{secrets.choice(_ROOM_NOUNS)}-{suffix}"

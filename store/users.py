@@ -1,0 +1,225 @@
+"""People: made from their token's claims on first use, then described by their profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Literal
+
+import asyncpg
+
+from store.database import Executor
+from store.errors import translated
+
+Role = Literal["student", "parent", "teacher", "admin"]
+
+#: Constraints that a profile can offend.
+PARENT_EXISTS: Final = "users_parent_exists"
+NOT_OWN_PARENT: Final = "users_not_own_parent"
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Claims(Protocol):
+        """What a verified token says of its bearer; `domain.identity.Identity` is one."""
+
+        @property
+        def user_id(self) -> str: ...
+        @property
+        def role(self) -> Role: ...
+        @property
+        def first_name(self) -> str: ...
+        @property
+        def last_name(self) -> str: ...
+        @property
+        def email(self) -> str | None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class User:
+    """A person. `profile_set`: name and e-mail were set here, the token's no longer replace them."""
+
+    id: str
+    role: Role
+    first_name: str
+    last_name: str
+    email: str | None
+    bio: str
+    topics: Sequence[str]
+    subjects: Sequence[str]
+    timezone: str
+    parent_id: str | None
+    profile_set: bool
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def name(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip()
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> User:
+        return cls(**{name: row[name] for name in cls.__slots__})
+
+
+# The first branch is all that runs for a token that says nothing new: a read by primary key, no lock. The
+# second writes whatever the token says on top of what stands, also on a row that another worker made between.
+# A token without a name or an e-mail says nothing of them, and takes nothing away.
+_UPSERT: Final = """
+    WITH token (id, role, first_name, last_name, email) AS (
+        VALUES ($1::text, $2::text, $3::text, $4::text, $5::text)
+    ), current AS (
+        SELECT u.* FROM users u JOIN token t USING (id)
+        WHERE u.role = t.role AND (
+            u.profile_set OR (
+                ((t.first_name = '' AND t.last_name = '')
+                    OR (u.first_name, u.last_name) IS NOT DISTINCT FROM (t.first_name, t.last_name))
+                AND (t.email IS NULL OR u.email IS NOT DISTINCT FROM t.email)
+            )
+        )
+    ), written AS (
+        INSERT INTO users AS u (id, role, first_name, last_name, email)
+        SELECT id, role, first_name, last_name, email FROM token WHERE NOT EXISTS (SELECT FROM current)
+        ON CONFLICT (id) DO UPDATE SET
+            role = excluded.role,
+            first_name = CASE WHEN u.profile_set OR (excluded.first_name = '' AND excluded.last_name = '')
+                              THEN u.first_name ELSE excluded.first_name END,
+            last_name = CASE WHEN u.profile_set OR (excluded.first_name = '' AND excluded.last_name = '')
+                             THEN u.last_name ELSE excluded.last_name END,
+            email = CASE WHEN u.profile_set OR excluded.email IS NULL THEN u.email ELSE excluded.email END,
+            updated_at = now()
+        RETURNING u.*
+    )
+    SELECT * FROM current UNION ALL SELECT * FROM written
+"""
+
+
+async def upsert_from_token(executor: Executor, claims: Claims) -> User:
+    """The bearer's row, made or refreshed from the token; nothing is written when it says nothing new.
+
+    The role is always the token's. Name and e-mail are the token's until the profile is set.
+    """
+    with translated():
+        row = await executor.fetchrow(
+            _UPSERT, claims.user_id, claims.role, claims.first_name, claims.last_name, claims.email
+        )
+    if row is None:
+        raise LookupError(f"the upsert of user {claims.user_id} answered with no row")
+    return User.from_row(row)
+
+
+async def find(executor: Executor, user_id: str) -> User | None:
+    with translated():
+        row = await executor.fetchrow("SELECT * FROM users WHERE id = $1", user_id)
+    return User.from_row(row) if row else None
+
+
+async def children_of(executor: Executor, parent_id: str) -> list[User]:
+    """The students whose parent this is, by name."""
+    with translated():
+        rows = await executor.fetch(
+            "SELECT * FROM users WHERE parent_id = $1 ORDER BY first_name, last_name, id", parent_id
+        )
+    return [User.from_row(row) for row in rows]
+
+
+async def share_a_booking(executor: Executor, one: str, other: str) -> bool:
+    """Whether both are people of one booking: its student, teacher, parent, or the student's parent."""
+    with translated():
+        found: bool = await executor.fetchval(
+            """
+            SELECT EXISTS (
+                SELECT FROM bookings b JOIN users s ON s.id = b.student_id
+                WHERE b.id IN (
+                    SELECT id FROM bookings WHERE student_id = $1 OR teacher_id = $1 OR parent_id = $1
+                    UNION ALL
+                    SELECT b.id FROM bookings b JOIN users c ON c.id = b.student_id WHERE c.parent_id = $1
+                ) AND $2 IN (b.student_id, b.teacher_id, b.parent_id, s.parent_id)
+            )
+            """,
+            one,
+            other,
+        )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProfileToSave:
+    """A profile as it is to stand. None leaves a field as it is, except where a flag says otherwise."""
+
+    user_id: str
+    role: Role
+    first_name: str
+    last_name: str
+    bio: str | None = None
+    topics: Sequence[str] | None = None
+    subjects: Sequence[str] | None = None
+    timezone: str | None = None
+    email: str | None = None
+    #: `email` is written as it is, also None.
+    sets_email: bool = False
+    parent_id: str | None = None
+    #: `parent_id` is written as it is, also None.
+    sets_parent: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saved:
+    """A saved profile and what stood before; None for somebody who was not known."""
+
+    user: User
+    before: User | None
+
+
+async def save_profile(executor: Executor, profile: ProfileToSave) -> Saved:
+    """Make or change a profile, whose name and e-mail stand from now on.
+
+    Raises Refused: PARENT_EXISTS, NOT_OWN_PARENT.
+    """
+    with translated():
+        rows = await executor.fetch(
+            """
+            WITH before AS (
+                SELECT * FROM users WHERE id = $1
+            ), written AS (
+                INSERT INTO users AS u (id, role, first_name, last_name, bio, topics, subjects, timezone,
+                                        email, parent_id, profile_set)
+                VALUES ($1, $2, $3, $4, coalesce($5, ''), coalesce($6::text[], '{}'),
+                        coalesce($7::text[], '{}'), coalesce($8, 'UTC'), $9, $11, true)
+                ON CONFLICT (id) DO UPDATE SET
+                    role = excluded.role, first_name = excluded.first_name, last_name = excluded.last_name,
+                    bio = coalesce($5, u.bio), topics = coalesce($6::text[], u.topics),
+                    subjects = coalesce($7::text[], u.subjects), timezone = coalesce($8, u.timezone),
+                    email = CASE WHEN $10 THEN $9 ELSE u.email END,
+                    parent_id = CASE WHEN $12 THEN $11 ELSE u.parent_id END,
+                    profile_set = true, updated_at = now()
+                RETURNING u.*
+            )
+            SELECT 'after' AS moment, * FROM written UNION ALL SELECT 'before', * FROM before
+            """,
+            profile.user_id,
+            profile.role,
+            profile.first_name,
+            profile.last_name,
+            profile.bio,
+            profile.topics,
+            profile.subjects,
+            profile.timezone,
+            profile.email,
+            profile.sets_email,
+            profile.parent_id,
+            profile.sets_parent,
+        )
+    moments = {row["moment"]: User.from_row(row) for row in rows}
+    return Saved(user=moments["after"], before=moments.get("before"))
+
+
+async def set_parent(executor: Executor, student_id: str, parent_id: str) -> None:
+    """Say who a student's parent is. Both are known."""
+    with translated():
+        await executor.execute(
+            "UPDATE users SET parent_id = $2 WHERE id = $1 AND parent_id IS DISTINCT FROM $2",
+            student_id,
+            parent_id,
+        )
