@@ -25,11 +25,9 @@ from domain.identity import ROLE_SYNONYMS, ROLES, Role, from_claims, role_named
 from domain.tokens import issue
 from server import logging
 from server.postgres import EmbeddedPostgresError, embedded
-from server.settings import MIN_SECRET_BYTES, SETTINGS, Settings, SettingsError, from_environment
+from server.settings import DEMO_SECRET_FILE, MIN_SECRET_BYTES, SETTINGS, Settings, SettingsError, from_environment
 from store import schema
 
-#: Where the demo keeps the secret that it signs with, in DATA_DIR; only its owner may read it.
-DEMO_SECRET_FILE: Final = "demo-secret"  # noqa: S105 - its name
 HELP_WIDTH: Final = 88
 MAX_TTL_SECONDS: Final = 10 * 366 * 86400
 

@@ -11,7 +11,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import asyncpg
 import uvloop
@@ -19,14 +18,11 @@ import uvloop
 from domain import demo
 from domain.demo import Lesson
 from server.postgres import embedded
-from server.settings import Settings
-from server.worker import Ending, serve_alone
+from server.settings import DEMO_SECRET_FILE, Settings
+from server.worker import LISTEN_BACKLOG, Ending, serve_alone
 from server.workers import Workers, WorkersFailed
 from store import database, schema
-
-#: Where the demo keeps what it signs tokens with, so that a restart signs nobody out.
-DEMO_SECRET_FILE: Final = "demo-secret"  # noqa: S105 - its name
-LISTEN_BACKLOG: Final = 1024
+from store.errors import Away
 
 
 class CannotServe(Exception):
@@ -54,16 +50,19 @@ async def _serve_on(listener: socket.socket, settings: Settings, ending: Ending,
             await schema.migrate(dsn)
             demo_secret = _demo_secret(settings) if with_demo else None
             lesson = await _prepare_demo(dsn) if with_demo else None
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, schema.MigrationFailed, Away) as error:
             raise CannotServe(f"The database cannot be used: {str(error) or type(error).__name__}.") from error
         if ending.asked.is_set():
             return
-        _greet(listener, lesson)
+
+        def greet() -> None:
+            _greet(listener, lesson)
+
         if settings.workers == 1:
-            await serve_alone(settings, dsn, demo_secret, listener, ending)
+            await serve_alone(settings, dsn, demo_secret, listener, ending, greet)
         else:
             try:
-                await Workers(settings, dsn, demo_secret).serve(listener, ending)
+                await Workers(settings, dsn, demo_secret).serve(listener, ending, greet)
             except WorkersFailed as error:
                 raise CannotServe(str(error)) from error
 

@@ -24,6 +24,8 @@ Network = IPv4Network | IPv6Network
 #: RFC 7518 §3.2: an HS256 key is at least as long as the hash it feeds.
 MIN_SECRET_BYTES: Final = 32
 MAX_WORKERS: Final = 64
+#: Where a demo keeps what it signs tokens with, in DATA_DIR: a restart signs nobody out. Only its owner may read it.
+DEMO_SECRET_FILE: Final = "demo-secret"  # noqa: S105 - its name
 #: The longest piece of a refused value that an error repeats.
 MAX_SHOWN_CHARACTERS: Final = 80
 MAX_WHOLE_NUMBER: Final = 2**31 - 1

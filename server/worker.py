@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -16,7 +17,9 @@ from server.app import build, drain
 from server.settings import Settings
 
 #: Seconds that answers under way may take after everything else is done.
-SHUTDOWN_SECONDS = 5.0
+SHUTDOWN_SECONDS: Final = 5.0
+#: Connections that the kernel holds while the worker is busy.
+LISTEN_BACKLOG: Final = 1024
 
 logger = structlog.get_logger(__name__)
 
@@ -52,12 +55,18 @@ async def running(app: web.Application) -> AsyncIterator[web.AppRunner]:
 
 
 async def serve_alone(
-    settings: Settings, dsn: str, demo_secret: str | None, listener: socket.socket, ending: Ending
+    settings: Settings,
+    dsn: str,
+    demo_secret: str | None,
+    listener: socket.socket,
+    ending: Ending,
+    ready: Callable[[], None],
 ) -> None:
-    """Serve everything that comes to `listener`, until asked to end."""
+    """Serve everything that comes to `listener`, until asked to end. Calls `ready` when it begins."""
     app = build(settings, dsn, demo_secret=demo_secret)
     async with running(app) as runner:
-        await web.SockSite(runner, listener, backlog=1024).start()
+        await web.SockSite(runner, listener, backlog=LISTEN_BACKLOG).start()
+        ready()
         await _until_ended(app, settings, ending)
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from typing import Final
@@ -69,13 +70,17 @@ class Workers:
         self._turn = 0
         self._ending = False
 
-    async def serve(self, listener: socket.socket, ending: Ending) -> None:
-        """Start the workers and hand them what comes to `listener`, until asked to end. Raises WorkersFailed."""
+    async def serve(self, listener: socket.socket, ending: Ending, ready: Callable[[], None]) -> None:
+        """Start the workers and hand them what comes to `listener`, until asked to end. Raises WorkersFailed.
+
+        Calls `ready` when all of them serve.
+        """
         count = self._settings.workers
         try:
             await asyncio.gather(*(self._start(number) for number in range(1, count + 1)))
             keepers = [asyncio.create_task(self._keep(number)) for number in range(1, count + 1)]
             accepting = asyncio.create_task(self._accept(listener))
+            ready()
             await ending.asked.wait()
             accepting.cancel()
             for keeper in keepers:
