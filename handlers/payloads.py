@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Final, TypeVar
 
@@ -268,17 +268,23 @@ def _in_plain_words(said: str, choices: tuple[object, ...]) -> str:
     return said[:1].lower() + said[1:]
 
 
+def in_utc(moment: datetime, path: str) -> datetime:
+    """`moment` in UTC. Raises BadRequest for the calendar's first and last year.
+
+    At its ends Python can neither move to another zone nor add a minute, and asyncpg writes "infinity".
+    """
+    if not MINYEAR < moment.year < MAXYEAR:
+        raise invalid({path: "must be a date of our time"})
+    return moment.astimezone(UTC)
+
+
 def _put_in_utc(struct: msgspec.Struct, prefix: str = "") -> None:
     """Turn every datetime inside to UTC, in place. Raises BadRequest for those that leave the calendar."""
     for name in struct.__struct_fields__:
         value = getattr(struct, name)
         path = prefix + name
         if isinstance(value, datetime):
-            try:
-                moved = value.astimezone(UTC)
-            except OverflowError:
-                raise invalid({path: NOT_AN_INSTANT}) from None
-            msgspec.structs.force_setattr(struct, name, moved)
+            msgspec.structs.force_setattr(struct, name, in_utc(value, path))
         elif isinstance(value, msgspec.Struct):
             _put_in_utc(value, f"{path}.")
         elif isinstance(value, list):

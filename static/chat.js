@@ -211,6 +211,8 @@ export function openChat(acts) {
   return {
     render,
     isAtEnd: () => atEnd,
+    /** Puts the keyboard back on a message, for instance after a question about it. */
+    focusOn: (key) => drawn.get(key)?.element.focus({ preventScroll: true }),
     /** Opens the newest of one's own messages for editing, if there is one. */
     editLast() {
       const row = rows.findLast((each) => each.canEdit);

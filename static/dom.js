@@ -64,14 +64,20 @@ export function setText(element, text) {
 }
 
 const LINK = /https?:\/\/[^\s<>"']+/g;
-const TRAILING = /[.,;:!?)\]}]+$/;
+const TRAILING = /[.,;:!?\]}]+$/;
+
+/** The address without what ends the sentence around it; a closing bracket stays where it was opened inside. */
+function withoutTrail(match) {
+  const address = match.replace(TRAILING, "");
+  return address.endsWith(")") && !address.includes("(") ? withoutTrail(address.slice(0, -1)) : address;
+}
 
 /** A person's text as nodes: web addresses become links, all else stays text. */
 export function textNodes(text) {
   const nodes = [];
   let from = 0;
   for (const match of text.matchAll(LINK)) {
-    const address = match[0].replace(TRAILING, "");
+    const address = withoutTrail(match[0]);
     if (!URL.canParse(address)) continue;
     nodes.push(text.slice(from, match.index));
     nodes.push(h("a", { href: address, target: "_blank", rel: "noopener noreferrer nofollow" }, address));

@@ -68,7 +68,9 @@ export function openRoom({ ref, signIn, demo }) {
     seen: markRead,
     async remove(row) {
       const text = row.mine ? "Everyone will see that a message was deleted." : `This takes ${row.name}’s message away for everyone.`;
-      if (await confirm({ title: "Delete this message?", text, yes: "Delete" })) attempt(session.remove(row.id));
+      const sure = await confirm({ title: "Delete this message?", text, yes: "Delete" });
+      chat.focusOn(row.key);
+      if (sure) attempt(session.remove(row.id));
     },
   });
 

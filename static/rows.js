@@ -23,7 +23,7 @@ function seen(state) {
   const me = state.me?.userId;
   const reads = Object.entries(state.reads).filter(([userId]) => userId !== me);
   const farthest = Math.max(0, ...reads.map(([, upTo]) => upTo));
-  const message = state.messages.findLast(({ userId, seq }) => userId === me && seq <= farthest);
+  const message = state.messages.findLast(({ userId, seq, deleted }) => userId === me && !deleted && seq <= farthest);
   if (!message) return null;
   const answered = new Set(state.messages.filter(({ seq }) => seq > message.seq).map(({ userId }) => userId));
   const names = reads

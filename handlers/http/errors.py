@@ -43,18 +43,16 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
         if error.status < 400:
             raise
         return _response_of_aiohttps(error)
-    except (Away, TimeoutError) as error:
-        _log.warning("database_away", error=str(error) or type(error).__name__)
+    except (Away, TimeoutError, ConnectionError) as error:
+        # A ConnectionError may be the client's own, who then does not read this response.
+        _log.warning("part_away", error=str(error) or type(error).__name__, kind=type(error).__name__)
         return response_of(
-            Unavailable("The database is away for the moment; try again.", retry_after=AWAY_RETRY_SECONDS)
+            Unavailable("A part of the server is away for the moment; try again.", retry_after=AWAY_RETRY_SECONDS)
         )
     except Refused as refused:
         # A handler that knows the constraint says more; the data stayed consistent either way.
         _log.warning("refused_by_constraint", constraint=refused.constraint)
         return response_of(Conflict("This does not fit what is stored."))
-    except ConnectionError:
-        # The client is gone, and the log line says so by its status; nobody reads this response.
-        return response_of(EncountersError("The connection was lost.", code="connection_lost"))
     except Exception:  # noqa: BLE001 - the one place where nothing may pass
         _log.exception("request_failed", method=request.method, path=request.rel_url.raw_path)
         return response_of(EncountersError("Something went wrong here. It was logged."))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from domain.errors import NotFound, invalid
 from domain.identity import Identity
 from handlers.http.keys import IDENTITY
-from handlers.payloads import NOT_AN_INSTANT, Instant, refuse_unstorable
+from handlers.payloads import NOT_AN_INSTANT, Instant, in_utc, refuse_unstorable
 
 #: Longer than every id, room name and search that is accepted.
 MAX_PARAMETER_CHARACTERS: Final = 512
@@ -103,9 +103,10 @@ def query_instant(request: web.Request, name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        return msgspec.convert(_BLANK_FOR_PLUS.sub("+", text), Instant).astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError):
+        moment = msgspec.convert(_BLANK_FOR_PLUS.sub("+", text), Instant)
+    except msgspec.ValidationError:
         raise invalid({name: NOT_AN_INSTANT}) from None
+    return in_utc(moment, name)
 
 
 def query_seq(request: web.Request, name: str) -> int | None:

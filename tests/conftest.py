@@ -1,0 +1,257 @@
+"""Fixtures: real things only. Any test may run alone, and in any order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from playwright.async_api import Browser, BrowserContext
+
+from tests.support import postgres, tokens
+from tests.support.browsers import chromium
+from tests.support.clients import BOTH_TRANSPORTS, Client
+from tests.support.nginx import Nginx
+from tests.support.node_client import NodeClient
+from tests.support.postgres import Cluster, Clusters
+from tests.support.redis import RedisServer
+from tests.support.servers import Server
+from tests.support.tokens import mint as mint_token
+from tests.tools import MissingToolError
+
+STORE_TESTS = Path(__file__).parent / "store"
+
+
+class StartServer(Protocol):
+    """Starts a server for this test. Settings by name; "" unsets one. Those set already: DATABASE_URL (the
+    test's own database), JWT_SECRET, DATA_DIR, DRAIN_SECONDS=1. REDIS_URL only where it is given."""
+
+    def __call__(self, *arguments: str, **settings: str) -> Awaitable[Server]: ...
+
+
+class Connect(Protocol):
+    """Connects a python-socketio client for this test: `tests.support.clients.Client.connect`."""
+
+    def __call__(
+        self,
+        url: str,
+        token: str | None,
+        *,
+        transports: tuple[str, ...] = BOTH_TRANSPORTS,
+        headers: dict[str, str] | None = None,
+    ) -> Awaitable[Client]: ...
+
+
+class ConnectNode(Protocol):
+    """Connects an official client for this test: `tests.support.node_client.NodeClient.connect`."""
+
+    def __call__(self, url: str, token: str, **options: object) -> Awaitable[NodeClient]: ...
+
+
+class StartNginx(Protocol):
+    """Starts an nginx for this test: `tests.support.nginx.Nginx`."""
+
+    def __call__(self, http: str) -> Nginx: ...
+
+
+class Mint(Protocol):
+    """Signs a token: `tests.support.tokens.mint`."""
+
+    def __call__(self, sub: str, role: str = "student", *, secret: str = ..., **claims: object) -> str: ...
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The store's tests run on the oldest and the newest Postgres, all others on the newest."""
+    if "postgres_version" not in metafunc.fixturenames:
+        return
+    asked = postgres.version_asked_for()
+    if asked is None and metafunc.definition.path.is_relative_to(STORE_TESTS):
+        versions = [postgres.NEWEST, postgres.OLDEST]
+        metafunc.parametrize("postgres_version", versions, ids=[f"pg{v}" for v in versions], indirect=True)
+
+
+@pytest.fixture
+def postgres_version(request: pytest.FixtureRequest) -> int:
+    """The version of Postgres that this test runs on: 15 or 18."""
+    version: int = getattr(request, "param", postgres.version_asked_for() or postgres.NEWEST)
+    try:
+        postgres.binaries(version)
+    except MissingToolError as missing:
+        if postgres.version_asked_for() == version:
+            raise
+        pytest.skip(str(missing))
+    return version
+
+
+@pytest.fixture(scope="session")
+def clusters() -> Iterator[Clusters]:
+    """The run's Postgres clusters, by version."""
+    clusters = Clusters()
+    yield clusters
+    clusters.remove()
+
+
+@pytest.fixture
+def cluster(clusters: Clusters, postgres_version: int) -> Cluster:
+    """A running Postgres, shared by all tests: do not stop it (see `private_cluster`)."""
+    return clusters.cluster(postgres_version)
+
+
+@pytest.fixture
+def template(clusters: Clusters, postgres_version: int) -> str:
+    """The name of a migrated, empty database in `cluster`, to clone."""
+    return clusters.template(postgres_version)
+
+
+@pytest.fixture
+async def database(cluster: Cluster, template: str) -> AsyncIterator[str]:
+    """The DSN of a migrated, empty database of this test's own."""
+    async with postgres.cloned_database(cluster, template) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def empty_database(cluster: Cluster) -> AsyncIterator[str]:
+    """The DSN of a database of this test's own that no migration has touched."""
+    async with postgres.cloned_database(cluster, "template0") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def private_cluster(postgres_version: int) -> Iterator[Cluster]:
+    """A running Postgres of this test's own, to stop, kill and start; its database `postgres` is empty."""
+    cluster = Cluster(postgres_version)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A running Redis, shared by all tests: do not stop it (see `private_redis`)."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of `redis_server`, with no keys left over from other tests."""
+    redis_server.clear()
+    return redis_server.url
+
+
+@pytest.fixture
+def private_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A running Redis of this test's own, to stop, kill, freeze and start again on the same port."""
+    server = RedisServer(tmp_path)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def secret() -> str:
+    """The JWT_SECRET of every server that `start_server` starts."""
+    return tokens.SECRET
+
+
+@pytest.fixture(scope="session")
+def mint() -> Mint:
+    """Signs tokens with that secret: ``mint("u1", "teacher", name="Ada")``."""
+    return mint_token
+
+
+@pytest.fixture
+async def start_server(database: str, secret: str, tmp_path: Path) -> AsyncIterator[StartServer]:
+    """Starts any number of servers; at the end they are stopped, and killed if that takes too long."""
+    servers: list[Server] = []
+
+    async def start(*arguments: str, **settings: str) -> Server:
+        own = {
+            "DATABASE_URL": database,
+            "JWT_SECRET": secret,
+            "DATA_DIR": str(tmp_path / "data"),
+            "DRAIN_SECONDS": "1",
+        }
+        server = Server({**own, **settings}, *arguments, log=tmp_path / f"server-{len(servers)}.log")
+        servers.append(server)
+        await server.start()
+        return server
+
+    async with AsyncExitStack() as ends:
+        yield start
+        for server in servers:
+            ends.callback(server.kill)
+            if server.running:
+                ends.push_async_callback(server.stop)
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Connects any number of clients, which are closed at the end."""
+    async with AsyncExitStack() as ends:
+
+        async def start(
+            url: str,
+            token: str | None,
+            *,
+            transports: tuple[str, ...] = BOTH_TRANSPORTS,
+            headers: dict[str, str] | None = None,
+        ) -> Client:
+            client = await Client.connect(url, token, transports=transports, headers=headers)
+            ends.push_async_callback(client.close)
+            return client
+
+        yield start
+
+
+@pytest.fixture
+async def connect_node() -> AsyncIterator[ConnectNode]:
+    """Connects any number of official clients, which are closed at the end."""
+    async with AsyncExitStack() as ends:
+
+        async def start(url: str, token: str, **options: object) -> NodeClient:
+            client = await NodeClient.connect(url, token, **options)
+            ends.push_async_callback(client.close)
+            return client
+
+        yield start
+
+
+@pytest.fixture
+def start_nginx(tmp_path: Path) -> Iterator[StartNginx]:
+    """Starts any number of proxies, which are killed at the end."""
+    proxies: list[Nginx] = []
+
+    def start(http: str) -> Nginx:
+        proxy = Nginx(tmp_path, http)
+        proxies.append(proxy)
+        proxy.start()
+        return proxy
+
+    yield start
+    for proxy in proxies:
+        proxy.kill()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A Chromium of this test's own. One person is one context: ``await browser.new_context()``."""
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def context(browser: Browser) -> BrowserContext:
+    """A fresh context, for the test that needs one person."""
+    return await browser.new_context()
