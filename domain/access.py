@@ -17,7 +17,7 @@ DENIED: Final = "Access denied to this session"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """A person who may take part in a session. `is_host`: they lead it, or are an admin, who may whatever a host may."""
+    """A person who may take part in a session. `is_host`: they lead it, or are an admin, who may the same."""
 
     session_id: UUID
     room_name: str

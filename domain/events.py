@@ -50,7 +50,7 @@ def event(entry: LogEntry) -> Event:
 
 
 def message_document(message: Message) -> dict[str, Any]:
-    """A message in REST answers, acks and `newMessage`. `edited_at` and `deleted` stand only where they say something."""
+    """A message in REST answers, acks and `newMessage`. What it has not, such as `edited_at`, is left out."""
     document: dict[str, Any] = {
         "id": message.id,
         "seq": message.seq,
@@ -77,7 +77,11 @@ def timeline_document(entry: LogEntry) -> dict[str, Any]:
     return {"seq": entry.seq, "kind": entry.kind, "at": entry.at, "user_id": entry.user_id, "data": data}
 
 
-def renew_text(event_of_log: Event, message_id: str, text: str) -> None:
-    """Give an event kept in memory its message's present text: an edit replaces it, a deletion empties it."""
-    if event_of_log.name in ("newMessage", "messageEdited") and event_of_log.data.get("id") == message_id:
-        event_of_log.data["text"] = text
+def renew(earlier: Event, news: Event) -> None:
+    """Have an event kept in memory say what the database says once its message was edited or deleted (`news`)."""
+    data = earlier.data
+    if earlier.name not in ("newMessage", "messageEdited") or data.get("id") != news.data["id"]:
+        return
+    data["text"] = news.data.get("text", "")
+    if earlier.name == "newMessage":
+        data |= {"edited_at": news.data["edited_at"]} if news.name == "messageEdited" else {"deleted": True}

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from domain.errors import NotFound
-from domain.events import event, renew_text
+from domain.events import event, renew
 from domain.presence import PRESENCE, Presence
 from domain.typing import Typing
 from realtime.bus import Bus
@@ -176,10 +176,12 @@ class Live:
             return False
         if news.name in ("messageEdited", "messageDeleted"):
             for earlier in room.tail:
-                renew_text(earlier, data["id"], data.get("text", ""))
+                renew(earlier, news)
         elif news.name == "permissionsChanged":
             permissions = {name: data[name] for name in ("micAllowed", "cameraAllowed")}
             self.presence.change(room, data["userId"], **permissions)
+        elif news.name == "read":
+            self.presence.change(room, data["userId"], readSeq=data["seq"])
         elif news.name == "handRaised":
             self.presence.change(room, data["userId"], handRaised=data["raised"])
         elif news.name == "participantKicked":

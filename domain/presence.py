@@ -32,6 +32,8 @@ from store.visits import Change, Outcome
 
 #: Seconds after the last connection of a person went until the others are told: a reload is silent.
 GRACE_SECONDS: Final = 5.0
+#: Why a person is gone who said so.
+LEFT: Final = "left"
 #: Seconds between two renewals of this worker's lease, and two looks for workers whose lease ran out.
 HEARTBEAT_SECONDS: Final = visits.LEASE_SECONDS / 3
 #: Seconds between two comparisons of the rosters with the database while the bus is away.
@@ -162,13 +164,18 @@ class Presence:
             raise Forbidden("You were removed from this session by its host.", code="kicked")
 
     def depart(self, room_id: str, connection: Connection, reason: str) -> None:
-        """Count a connection out. After its person's last one, and a grace, the person has left."""
+        """Count a connection out. After its person's last one the person has left: at once where they said so
+        (`reason` "left"), else after a grace."""
         key = (room_id, connection.user_id)
         here = self._here.get(key)
         if here is None or connection not in here.connections:
             return
         here.connections.discard(connection)
-        if not here.connections and here.leaving is None:
+        if here.connections:
+            return
+        if reason == LEFT:
+            self._left(key, reason)
+        elif here.leaving is None:
             here.leaving = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._left, key, reason)
 
     def expel(self, room_id: str, user_id: str, reason: str) -> list[Connection]:
@@ -229,6 +236,7 @@ class Presence:
                     "micAllowed": outcome.mic_allowed,
                     "cameraAllowed": outcome.camera_allowed,
                     "handRaised": outcome.hand_raised,
+                    "readSeq": outcome.read_seq,
                     "joinedAt": outcome.joined_at,
                 }
             )
@@ -266,7 +274,7 @@ class Presence:
                 room.show(Event(name="participantJoined", data=document | {"session_id": room.id}))
         elif not online and known is not None:
             del roster.online[user_id]
-            gone = {"userId": user_id, "reason": reason or "left", "session_id": room.id}
+            gone = {"userId": user_id, "reason": reason or LEFT, "session_id": room.id}
             room.show(Event(name="participantLeft", data=gone))
 
     # Keeping right
@@ -293,7 +301,7 @@ class Presence:
                     participant.online,
                     participant.presence_version,
                     _person_of(participant).document if participant.online else None,
-                    "left",
+                    LEFT,
                 )
 
     async def _beat_forever(self) -> None:
@@ -338,6 +346,7 @@ def _person_of(participant: Participant) -> _Person:
         "micAllowed": participant.mic_allowed,
         "cameraAllowed": participant.camera_allowed,
         "handRaised": participant.hand_raised,
+        "readSeq": participant.read_seq,
         "joinedAt": participant.joined_at,
     }
     return _Person(msgspec.to_builtins(document), participant.presence_version)

@@ -31,6 +31,7 @@ from domain.identity import Identity
 from domain.live import Live
 from domain.moderation import ParticipantChange
 from domain.people import People
+from domain.presence import LEFT
 from domain.tokens import Verifier
 from handlers.payloads import decode
 from realtime.deadlines import Deadlines
@@ -262,7 +263,7 @@ class Encounters:
 
     async def _leave_session(self, connection: Connection, request: _InSession) -> Reply:
         member = _attendee(connection).member(request.session_id)
-        self._let_go(connection, str(member.session_id), "left")
+        self._let_go(connection, str(member.session_id), LEFT)
         return _done()
 
     async def _send_message(self, connection: Connection, request: SendMessage) -> Reply:

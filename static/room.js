@@ -101,10 +101,10 @@ export function openRoom({ ref, signIn, demo }) {
     if (state.me.isHost) api.barred(session.token(), ref).then((people) => dispatch({ type: "barred", people }), () => {});
     const { id, room, title, otherIds } = state.session;
     const known = demo?.lessons.find((lesson) => lesson.session_id === id || lesson.room_name === room);
-    if (known) return void dispatch({ type: "lesson", known: { title: title || known.title, with: known.with } });
+    if (known) dispatch({ type: "lesson", known: { title: title || known.title } });
     const others = otherIds.filter((userId) => userId !== state.me.userId);
     const names = await Promise.all(others.map((userId) => state.names[userId] ?? api.nameOf(session.token(), userId)));
-    dispatch({ type: "lesson", known: { with: listNames(names.filter(Boolean)) } });
+    dispatch({ type: "lesson", known: { with: listNames(names.filter(Boolean)) || known?.with || "" } });
   }
 
   /** What happens to others is said to those who do not see the page. */

@@ -18,6 +18,7 @@ import { openOutbox } from "./outbox.js";
 
 const ANSWER_MS = 10_000;
 const RETRY_MS = 3_000;
+const DRAIN_MS = 10_000; // beyond the server's own delay, an absence is no longer an update but an interruption
 const TYPING_ENDS_MS = 6_000; // the server ends it after 5 s; this is for the case that its word is lost
 
 const EVENTS = [
@@ -42,6 +43,7 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
   let held = null; //     events that wait for the first page of history
   let timer = 0; //       the one planned reconnection of our own making
   let renewed = false; // a new token was fetched and has not been accepted yet
+  let drainEnds = 0; //   until then the server is being updated
   const typingTimers = new Map();
 
   const phase = () => getState().connection.phase;
@@ -156,7 +158,7 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
   socket.on("connect_error", (error) => {
     if (closed) return;
     if (error.data) refused(new ServerError(error.data));
-    else if (phase() !== "draining") become(navigator.onLine ? "waiting" : "offline");
+    else if (phase() !== "draining" || Date.now() > drainEnds) become(navigator.onLine ? "waiting" : "offline");
   });
   socket.on("disconnect", (reason) => {
     if (closed || reason === "io client disconnect" || phase() === "signedOut") return;
@@ -167,6 +169,7 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
   for (const event of EVENTS) socket.on(event, (data) => receive(event, data));
   socket.on("kicked", () => stop("kicked"));
   socket.on("serverDraining", ({ retryAfterMs }) => {
+    drainEnds = Date.now() + retryAfterMs + DRAIN_MS;
     become("draining");
     connectIn(retryAfterMs);
   });

@@ -51,6 +51,12 @@ const withPerson = (state, userId, change) => {
   return person ? { ...state, people: { ...state.people, [userId]: { ...person, ...change } } } : state;
 };
 
+/** A read mark never moves back. */
+const withReads = (reads, people) => ({
+  ...reads,
+  ...Object.fromEntries(people.map(({ userId, readSeq = 0 }) => [userId, Math.max(reads[userId] ?? 0, readSeq)])),
+});
+
 const nameOf = (state, userId) => state.people[userId]?.name ?? state.names[userId] ?? "Someone";
 
 const withMessages = (state, messages) => {
@@ -103,6 +109,7 @@ const EVENTS = {
     ...state,
     people: { ...state.people, [person.userId]: person },
     names: { ...state.names, [person.userId]: person.name },
+    reads: withReads(state.reads, [person]),
     removed: without(state.removed, person.userId),
   }),
   participantLeft: (state, { userId }) => ({
@@ -111,9 +118,7 @@ const EVENTS = {
   typing: (state, { userId, name, typing }) => ({
     ...state, typing: typing ? { ...state.typing, [userId]: name } : without(state.typing, userId),
   }),
-  read: (state, { userId, seq }) => ({
-    ...state, reads: { ...state.reads, [userId]: Math.max(state.reads[userId] ?? 0, seq) },
-  }),
+  read: (state, { userId, seq }) => ({ ...state, reads: withReads(state.reads, [{ userId, readSeq: seq }]) }),
 };
 
 /** One server event. An ordered one at or below the last seq seen changes nothing. */
@@ -137,7 +142,8 @@ function join(state, ack) {
   const names = { ...next.names, ...Object.fromEntries(ack.participants.map((person) => [person.userId, person.name])) };
   const removed = Object.fromEntries(Object.entries(next.removed).filter(([userId]) => !(userId in people)));
   const session = { ...next.session, status: ack.session.status };
-  return { ...next, session, people, names, removed, typing: {}, lastSeq: Math.max(next.lastSeq ?? 0, ack.lastSeq) };
+  const reads = withReads(next.reads, ack.participants);
+  return { ...next, session, people, names, removed, reads, typing: {}, lastSeq: Math.max(next.lastSeq ?? 0, ack.lastSeq) };
 }
 
 const ACTIONS = {

@@ -24,8 +24,9 @@ class Away(Exception):
     """The database cannot be reached, or gave up: the same request may succeed later."""
 
 
-#: SQLSTATE classes after which a retry may succeed: connection, resources, operator intervention, serialization.
-_PASSING = ("08", "53", "57", "40")
+#: SQLSTATE classes after which a retry may succeed: connection, resources, operator intervention, serialization,
+#: system; and a standby that is about to be promoted.
+_PASSING = ("08", "53", "57", "40", "58", "25006")
 
 
 @contextmanager
@@ -36,10 +37,12 @@ def translated() -> Iterator[None]:
     except asyncpg.IntegrityConstraintViolationError as error:
         raise Refused(error.constraint_name or "") from error
     except asyncpg.PostgresError as error:
-        if (error.sqlstate or "").startswith(_PASSING):
+        # A migration changed what a prepared statement answers: asyncpg prepares it again, but not in a transaction.
+        if (error.sqlstate or "").startswith(_PASSING) or isinstance(error, asyncpg.InvalidCachedStatementError):
             raise Away(str(error)) from error
         raise
-    except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        # InternalClientError is what asyncpg meets on an idle connection that a server took leave of as it stopped.
         if isinstance(error, asyncpg.InterfaceError) and not _is_lost_connection(error):
             raise
         raise Away(str(error) or type(error).__name__) from error

@@ -71,9 +71,12 @@ class ChatClosed(Exception):
     """The session takes no more messages: its booking was cancelled, or it is gone."""
 
 
-#: How often a batch is run again because another writer committed one of its client ids meanwhile. Each
-#: run sees what the run before collided with, so a second collision needs a second writer in that moment.
+#: How often a batch is run because one of its client ids, or of its messages by an attempt believed lost, was
+#: committed meanwhile. Each run sees what the run before collided with, so a second collision needs a second
+#: writer in that moment.
 APPEND_ATTEMPTS: Final = 5
+_ID_UNIQUE: Final = "session_messages_pkey"
+_CLIENT_ID_UNIQUE: Final = "session_messages_client_id_unique"
 
 # Sessions are locked in the order of their ids, so that two batches never wait for each other in a ring.
 _APPEND: Final = """
@@ -108,6 +111,19 @@ async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False
     `again` says that the batch may have been committed by an attempt whose answer was lost: messages whose
     ids are found are not written twice. Raises Refused when a row breaks a constraint (nothing is written).
     """
+    attempts = 1
+    while True:
+        try:
+            return await _append(pool, batch, again=again)
+        except Refused as refused:
+            # Committed while this statement waited for the session's lock: not in its snapshot, but in the next.
+            if refused.constraint not in (_ID_UNIQUE, _CLIENT_ID_UNIQUE) or attempts == APPEND_ATTEMPTS:
+                raise
+            again = again or refused.constraint == _ID_UNIQUE
+            attempts += 1
+
+
+async def _append(pool: Pool, batch: Sequence[NewMessage], *, again: bool) -> list[Appended | ChatClosed]:
     written: dict[UUID, Message] = {}
     if again:
         with translated():
@@ -150,15 +166,8 @@ async def _append_distinct(pool: Pool, batch: Sequence[NewMessage]) -> dict[UUID
         [new.text for new in batch],
         [new.client_id for new in batch],
     )
-    for attempt in range(1, APPEND_ATTEMPTS + 1):
-        try:
-            with translated():
-                rows = await pool.fetch(_APPEND, *columns)
-            break
-        except Refused as refused:
-            # Committed by another writer while this statement waited for the session's lock: not in its snapshot.
-            if refused.constraint != "session_messages_client_id_unique" or attempt == APPEND_ATTEMPTS:
-                raise
+    with translated():
+        rows = await pool.fetch(_APPEND, *columns)
     inserted = {row["id"]: row for row in rows}
     answers: dict[UUID, Appended | ChatClosed] = {}
     left: list[NewMessage] = []
@@ -186,7 +195,10 @@ async def _append_distinct(pool: Pool, batch: Sequence[NewMessage]) -> dict[UUID
 
 
 async def _written_before(pool: Pool, left: Sequence[NewMessage]) -> dict[UUID, Appended | ChatClosed]:
-    """Messages that were not inserted: their client id is known, or else their chat is closed."""
+    """Messages that were not inserted: their client id is known, or else their chat is closed.
+
+    Known by a message's own id, it was this very message, by an attempt whose answer was lost.
+    """
     with translated():
         rows = await pool.fetch(
             """
@@ -201,7 +213,9 @@ async def _written_before(pool: Pool, left: Sequence[NewMessage]) -> dict[UUID, 
             [new.client_id for new in left],
         )
     return {
-        row["asked"]: ChatClosed() if row["id"] is None else Appended(message=Message.from_row(row), repeated=True)
+        row["asked"]: ChatClosed()
+        if row["id"] is None
+        else Appended(message=Message.from_row(row), repeated=row["id"] != row["asked"])
         for row in rows
     }
 
@@ -222,7 +236,7 @@ async def find(executor: Executor, session_id: UUID, message_id: UUID) -> Messag
 async def page(
     executor: Executor, session_id: UUID, *, before: int | None, after: int | None, limit: int
 ) -> list[Message]:
-    """At most `limit` messages, ascending: the first ones after the cursor `after`, else the newest (before `before`)."""
+    """At most `limit` messages, ascending: the first ones after the cursor `after`, else the newest before `before`."""
     order = "DESC" if after is None else "ASC"
     with translated():
         rows = await executor.fetch(

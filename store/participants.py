@@ -15,7 +15,7 @@ from store.errors import translated
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Participant:
-    """One person of one session. `online`: they have an open visit on a worker that is alive."""
+    """One person of one session. `online`: they have an open visit on a worker that nobody has given up."""
 
     id: UUID
     session_id: UUID
@@ -44,8 +44,7 @@ _PARTICIPANT = """
     SELECT p.*, u.first_name, u.last_name, u.role,
            EXISTS (
                SELECT FROM session_visits v JOIN workers w ON w.id = v.worker_id
-               WHERE v.session_id = p.session_id AND v.user_id = p.user_id
-                 AND v.left_at IS NULL AND w.lease_until > now()
+               WHERE v.session_id = p.session_id AND v.user_id = p.user_id AND v.left_at IS NULL
            ) AS online
     FROM session_participants p JOIN users u ON u.id = p.user_id
 """

@@ -2,7 +2,8 @@
 
 A visit is one person in one session through one worker, from their first connection there to their last.
 A worker holds its visits open by a lease. When the lease runs out, by a crash or by leaving on purpose,
-any other worker closes them. So attendance and presence are one record, right on every worker.
+any other worker closes them, and takes the worker out of the table. Until then its people are here: nobody
+counts them as gone while nobody has said so. So attendance and presence are one record, right on every worker.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Outcome:
     mic_allowed: bool
     camera_allowed: bool
     hand_raised: bool
+    read_seq: int
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Outcome:
@@ -95,7 +97,7 @@ async def record(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list
                     SELECT i.*, EXISTS (
                         SELECT FROM session_visits v JOIN workers w ON w.id = v.worker_id
                         WHERE v.session_id = i.session_id AND v.user_id = i.user_id AND v.left_at IS NULL
-                          AND v.worker_id <> $4 AND w.lease_until > now()
+                          AND v.worker_id <> $4
                     ) AS online_elsewhere, EXISTS (
                         SELECT FROM session_visits v
                         WHERE v.session_id = i.session_id AND v.user_id = i.user_id AND v.left_at IS NULL
@@ -120,7 +122,7 @@ async def record(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list
                     updated_at = now()
                 FROM turned t WHERE p.session_id = t.session_id AND p.user_id = t.user_id
                 RETURNING p.session_id, p.user_id, p.presence_version AS version, p.joined_at, p.was_kicked,
-                    p.mic_allowed, p.camera_allowed, p.hand_raised,
+                    p.mic_allowed, p.camera_allowed, p.hand_raised, p.read_seq,
                     t.present OR t.online_elsewhere AS online, t.has_turned AS turned
                 """,
                 session_ids,
@@ -193,15 +195,18 @@ async def close_expired(pool: Pool) -> list[Outcome]:
                     RETURNING v.session_id, v.user_id, v.left_at
                 )
                 UPDATE session_participants p SET
-                    presence_version = p.presence_version + 1, left_at = c.left_at, updated_at = now()
+                    presence_version = p.presence_version + 1, updated_at = now(),
+                    left_at = greatest(c.left_at, (
+                        SELECT max(v.left_at) FROM session_visits v
+                        WHERE v.session_id = p.session_id AND v.user_id = p.user_id
+                    ))
                 FROM (SELECT session_id, user_id, max(left_at) AS left_at FROM closed GROUP BY 1, 2) c
                 WHERE p.session_id = c.session_id AND p.user_id = c.user_id AND NOT EXISTS (
                     SELECT FROM session_visits v JOIN workers w ON w.id = v.worker_id
                     WHERE v.session_id = c.session_id AND v.user_id = c.user_id AND v.left_at IS NULL
-                      AND w.lease_until > now() AND v.worker_id <> ALL($1::uuid[])
                 )
                 RETURNING p.session_id, p.user_id, p.presence_version AS version, p.joined_at, p.was_kicked,
-                    p.mic_allowed, p.camera_allowed, p.hand_raised, false AS online, true AS turned
+                    p.mic_allowed, p.camera_allowed, p.hand_raised, p.read_seq, false AS online, true AS turned
                 """,
                 ids,
                 [row["lease_until"] for row in dead],

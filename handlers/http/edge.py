@@ -21,8 +21,8 @@ from handlers.http.keys import IDENTITY, PUBLIC_ROUTES, REQUEST_ID
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 #: 1 to 128 visible ASCII characters: it goes into log lines and back into a header.
 _USABLE_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
-#: Asked for every few seconds by whoever watches the server.
-_QUIET_PATHS: Final = frozenset({"/healthz", "/readyz"})
+#: Asked for every few seconds, by whoever watches the server and by clients on long-polling.
+_QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/socket.io/"})
 
 _log = structlog.get_logger("access")
 

@@ -90,7 +90,8 @@ STATEMENTS = (
         CONSTRAINT sessions_kind_known CHECK (kind IN ('booking', 'course')),
         CONSTRAINT sessions_status_known CHECK (status IN ('scheduled', 'live', 'ended')),
         CONSTRAINT sessions_booking_exists FOREIGN KEY (booking_id) REFERENCES bookings (id) ON DELETE CASCADE,
-        CONSTRAINT sessions_of_a_booking_share_its_id CHECK ((kind = 'booking') = (booking_id IS NOT NULL AND booking_id = id)),
+        CONSTRAINT sessions_of_a_booking_share_its_id
+            CHECK ((kind = 'booking') = (booking_id IS NOT NULL AND booking_id = id)),
         CONSTRAINT sessions_host_exists FOREIGN KEY (host_id) REFERENCES users (id),
         CONSTRAINT sessions_room_name_unique UNIQUE (room_name),
         CONSTRAINT sessions_last_seq_counts CHECK (last_seq >= 0)
@@ -164,7 +165,10 @@ STATEMENTS = (
         CONSTRAINT session_participants_user_exists FOREIGN KEY (user_id) REFERENCES users (id)
     )
     """,
-    "COMMENT ON COLUMN session_participants.presence_version IS 'counts arrivals and departures; the higher one is the later'",
+    """
+    COMMENT ON COLUMN session_participants.presence_version
+        IS 'counts arrivals and departures; the higher one is the later'
+    """,
     """
     CREATE TABLE session_visits (
         id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -16,8 +16,8 @@ import structlog
 
 from domain.tokens import SecretVerifier
 from server import logging, run
-from server.cli import DEMO_SECRET_FILE, main
-from server.settings import SETTINGS, Settings
+from server.cli import main
+from server.settings import DEMO_SECRET_FILE, SETTINGS, Settings
 
 ROOT = Path(__file__).parents[2]
 SECRET = "0123456789abcdef0123456789abcdef"

@@ -66,6 +66,10 @@ class Server:
     async def start(self) -> None:
         """Start it, and return when ``GET /readyz`` answers 200. ProcessError, with its log, if not."""
         self.spawn()
+        await self.until_ready()
+
+    async def until_ready(self) -> None:
+        """Wait for the 200 of ``GET /readyz`` after `spawn`, or after a part was away."""
         deadline = time.monotonic() + START_SECONDS
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
             while not await self._is_ready(http):

@@ -1,0 +1,111 @@
+"""People and lessons, put into the database as the doors would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Final
+from uuid import UUID, uuid4
+
+from domain.access import Member
+from domain.identity import Identity, Role
+from store import bookings, sessions, users
+from store.database import Pool, connect
+
+#: The people of a lesson, with those who may do nothing in it.
+ROLES: Final[Mapping[str, Role]] = {
+    "teach": "teacher",
+    "kid": "student",
+    "mum": "parent",  # the student's
+    "gran": "parent",  # the booking's
+    "boss": "admin",
+    "teach2": "teacher",
+    "kid2": "student",
+    "mum2": "parent",
+}
+MEMBERS: Final = ("teach", "kid", "mum", "gran", "boss")
+STRANGERS: Final = ("teach2", "kid2", "mum2")
+
+#: Lessons lie one after the other, so that nobody is booked twice.
+_hours = count(1)
+
+
+@asynccontextmanager
+async def database_pool(dsn: str, *, size: int = 10) -> AsyncIterator[Pool]:
+    """A pool on a database in which these people are known."""
+    pool = await connect(dsn, size=size)
+    try:
+        for user_id in ROLES:
+            await users.upsert_from_token(pool, identity(user_id))
+        await users.set_parent(pool, "kid", "mum")
+        await users.set_parent(pool, "kid2", "mum2")
+        yield pool
+    finally:
+        await pool.close()
+
+
+def identity(user_id: str, role: Role | None = None) -> Identity:
+    """The bearer of that person's token; their name is the id, capitalised."""
+    return Identity(user_id=user_id, role=role or ROLES[user_id], first_name=user_id.capitalize())
+
+
+async def book(
+    pool: Pool,
+    *,
+    teacher: str = "teach",
+    student: str = "kid",
+    parent: str | None = "gran",
+    status: bookings.Status = "pending",
+) -> UUID:
+    """A booking and its session, by their id. A `status` is the booking's alone: as it was made."""
+    booking_id = uuid4()
+    start = datetime.now(UTC) + timedelta(hours=next(_hours))
+    async with pool.acquire() as connection, connection.transaction():
+        await bookings.insert(
+            connection,
+            booking_id=booking_id,
+            student_id=student,
+            teacher_id=teacher,
+            parent_id=parent,
+            start_time=start,
+            end_time=start + timedelta(minutes=50),
+        )
+        await sessions.create_for_booking(
+            connection,
+            booking_id=booking_id,
+            host_id=teacher,
+            starts_at=start,
+            ends_at=start + timedelta(minutes=50),
+        )
+        if status != "pending":
+            await connection.execute("UPDATE bookings SET status = $2 WHERE id = $1", booking_id, status)
+    return booking_id
+
+
+async def close_chat(pool: Pool, session_id: UUID) -> None:
+    """As the cancellation of its booking does."""
+    await pool.execute("UPDATE sessions SET chat_open = false WHERE id = $1", session_id)
+
+
+def member(session_id: UUID, user_id: str, *, is_host: bool | None = None) -> Member:
+    """That person in the session, as if they had entered."""
+    return Member(
+        session_id=session_id,
+        room_name="some-room",
+        user_id=user_id,
+        name=user_id.capitalize(),
+        role=ROLES[user_id],
+        is_host=user_id in ("teach", "boss") if is_host is None else is_host,
+    )
+
+
+async def until_somebody_waits(pool: Pool) -> None:
+    """Return once a statement on this database waits for another's lock."""
+    async with asyncio.timeout(10):
+        while not await pool.fetchval(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database() LIMIT 1"
+        ):
+            pass
