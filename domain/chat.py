@@ -8,7 +8,7 @@ from uuid import UUID
 
 from domain import access
 from domain.access import Member
-from domain.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable, invalid
+from domain.errors import Conflict, Forbidden, NotFound, Unavailable, invalid
 from domain.live import Live
 from realtime.log import Closed, Overloaded
 from store import messages, sessions
@@ -120,6 +120,4 @@ def _unknown_message() -> NotFound:
 
 def check_read_seq(seq: int) -> None:
     if not 0 <= seq < 2**63:
-        raise BadRequest(
-            "A read mark is a seq of the session.", code="validation_failed", fields={"seq": "out of range"}
-        )
+        raise invalid({"seq": "must be a seq of the session"})

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from domain.errors import NotFound
+from domain.access import unknown_session
 from domain.events import event, renew
 from domain.presence import PRESENCE, Presence
 from domain.typing import Typing
@@ -22,12 +22,13 @@ from realtime.frames import event_frame
 from realtime.hub import Hub, Room
 from realtime.log import Log
 from realtime.transport import Connection
-from store import events, messages, participants
+from store import events, messages, participants, sessions
 from store.database import Pool
 from store.errors import Away
 from store.events import LogEntry
 from store.messages import Appended, NewMessage, logged
 from store.participants import ReadMark
+from store.sessions import Status
 
 #: Missed events that a rejoin answers with; above it the client starts anew with the newest ones.
 RESUME_EVENTS: Final = 500
@@ -77,6 +78,7 @@ class Live:
         self.removed: Callable[[Connection, str], None] = lambda connection, room_id: None
         self.person_news: Callable[[str], None] = lambda user_id: None
         self._people: dict[str, set[Connection]] = {}
+        self._statuses: dict[str, Status] = {}
 
     async def start(self) -> None:
         await self.presence.start()
@@ -120,7 +122,7 @@ class Live:
         connections = self._people.get(user_id, set())
         connections.discard(connection)
         if not connections and self._people.pop(user_id, None) is not None:
-            await self.bus.unsubscribe(person_channel(user_id))
+            self.bus.unsubscribe(person_channel(user_id))
 
     def connections_of(self, user_id: str) -> Sequence[Connection]:
         """The person's connections on this worker."""
@@ -156,12 +158,21 @@ class Live:
 
     # What the rooms see
 
+    def status(self, room: Room) -> Status:
+        """The session's status, as of the room's `last_seq`."""
+        return self._statuses[room.id]
+
     async def _opened(self, room: Room) -> None:
+        session = await sessions.find(self.pool, UUID(room.id))
+        if session is None:
+            raise unknown_session()
+        self._statuses[room.id] = session.status
         await self.presence.open(room)
         room.observe = lambda news: self._observe(room, news)
 
     def _closed(self, room: Room) -> None:
         self.presence.forget(room)
+        self._statuses.pop(room.id, None)
 
     async def _polled(self) -> None:
         await self.presence.refresh(self.hub.rooms, bus_connected=self.bus.connected)
@@ -180,6 +191,8 @@ class Live:
         elif news.name == "permissionsChanged":
             permissions = {name: data[name] for name in ("micAllowed", "cameraAllowed")}
             self.presence.change(room, data["userId"], **permissions)
+        elif news.name == "sessionStatus":
+            self._statuses[room.id] = data["status"]
         elif news.name == "read":
             self.presence.change(room, data["userId"], readSeq=data["seq"])
         elif news.name == "handRaised":
@@ -232,7 +245,7 @@ class _LogSource:
     async def position(self, room_id: str) -> int:
         found = await events.positions(self._pool, [UUID(room_id)])
         if UUID(room_id) not in found:
-            raise NotFound("Session not found", code="session_not_found")
+            raise unknown_session()
         return found[UUID(room_id)]
 
     async def positions(self, room_ids: Sequence[str]) -> dict[str, int]:

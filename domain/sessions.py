@@ -37,13 +37,13 @@ def document(session: Session) -> dict[str, Any]:
     }
 
 
-def realtime_document(session: Session) -> dict[str, Any]:
-    """The `session` of an ack: the REST document with `room_name`, `kind`, `title` and the status in S2's words."""
+def realtime_document(session: Session, status: Status) -> dict[str, Any]:
+    """The `session` of an ack: the REST document with `room_name`, `kind`, `title` and the `status` of that moment."""
     return document(session) | {
         "room_name": session.room_name,
         "kind": session.kind,
         "title": session.title,
-        "status": session.status,
+        "status": status,
     }
 
 

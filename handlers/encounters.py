@@ -25,6 +25,7 @@ from domain.errors import (
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    invalid,
 )
 from domain.events import message_document
 from domain.identity import Identity
@@ -60,11 +61,9 @@ class Attendee:
 
     def member(self, ref: str) -> Member:
         """Oneself in a session that was joined, by id or room name. Raises Forbidden."""
-        member = self.joined.get(ref)
+        member = self.joined.get(ref) or self.joined.get(str(access.session_ref(ref)))
         if member is None:
             member = next((one for one in self.joined.values() if one.room_name == ref), None)
-        if member is None and ref.lower() != ref:
-            member = self.joined.get(ref.lower())
         if member is None:
             raise Forbidden("Join this session first.", code="not_joined")
         return member
@@ -212,11 +211,7 @@ class Encounters:
 
     async def _join_session(self, connection: Connection, request: JoinSession) -> Reply:
         if request.last_seq is not None and not 0 <= request.last_seq < 2**63:
-            raise BadRequest(
-                "lastSeq is the last seq that was seen.",
-                code="validation_failed",
-                fields={"lastSeq": "out of range"},
-            )
+            raise invalid({"last_seq": "must be the last seq that was seen"})
         live, attendee = self._live, _attendee(connection)
         ref = access.session_ref(request.session_id)
         session, member = await access.enter(live.pool, ref, attendee.identity)
@@ -239,7 +234,7 @@ class Encounters:
         online = live.presence.online(room_id)
         answer: dict[str, Any] = {
             "ok": True,
-            "session": sessions.realtime_document(session),
+            "session": sessions.realtime_document(session, live.status(room)),
             "participants": online,
             "you": next((one for one in online if one["userId"] == member.user_id), _entry(member))
             | {"is_host": member.is_host},
