@@ -22,7 +22,7 @@ from domain.identity import full_name
 from realtime.bus import Bus
 from realtime.events import Event
 from realtime.hub import Room
-from realtime.log import Closed, Log, Overloaded
+from realtime.log import MAX_BATCH_ENTRIES, Closed, Log, Overloaded
 from realtime.transport import Connection
 from store import participants, visits
 from store.database import Pool
@@ -153,14 +153,14 @@ class Presence:
             outcome = await asyncio.shield(here.arrived)
         except (Away, Overloaded, Closed):
             here.connections.discard(connection)
-            if not here.connections:
-                self._here.pop(key, None)
+            if not here.connections and self._here.get(key) is here:
+                del self._here[key]
             raise Unavailable("You could not be let in just now; try again.", retry_after=1) from None
         if outcome.was_kicked:
             here.connections.discard(connection)
             if not here.connections and self._here.get(key) is here:
                 del self._here[key]
-                self._spawn(self._record_departure(key, "kicked"))
+                self._record_departure(key, "kicked")
             raise Forbidden("You were removed from this session by its host.", code="kicked")
 
     def depart(self, room_id: str, connection: Connection, reason: str) -> None:
@@ -185,7 +185,7 @@ class Presence:
             return []
         if here.leaving is not None:
             here.leaving.cancel()
-        self._spawn(self._record_departure((room_id, user_id), reason))
+        self._record_departure((room_id, user_id), reason)
         connections = list(here.connections)
         here.connections.clear()
         return connections
@@ -194,17 +194,29 @@ class Presence:
         here = self._here.get(key)
         if here is not None and not here.connections:
             del self._here[key]
-            self._spawn(self._record_departure(key, reason))
+            self._record_departure(key, reason)
 
-    async def _record_departure(self, key: tuple[str, str], reason: str) -> None:
+    def _record_departure(self, key: tuple[str, str], reason: str) -> None:
         try:
-            outcome = await self._visits.append(_change(key, present=False))
-        except (Away, Overloaded, Closed) as error:
-            # The visit stays open until this worker's lease ends or the person comes and goes again.
-            logger.warning("presence.departure_not_recorded", reason=str(error))
+            # In this very turn: whoever comes back in the next one is recorded after it.
+            recorded = self._visits.append(_change(key, present=False))
+        except (Overloaded, Closed) as error:
+            self._departure_not_recorded(error)
+        else:
+            self._spawn(self._announce_departure(recorded, reason))
+
+    async def _announce_departure(self, recorded: asyncio.Future[Outcome], reason: str) -> None:
+        try:
+            outcome = await recorded
+        except Away as error:
+            self._departure_not_recorded(error)
             return
         if outcome.turned and not outcome.online:
             self._announce(outcome, reason=reason)
+
+    def _departure_not_recorded(self, error: Exception) -> None:
+        # The visit stays open until this worker's lease ends or the person comes and goes again.
+        logger.warning("presence.departure_not_recorded", reason=str(error))
 
     async def _record(self, batch: Sequence[Change], again: bool) -> Sequence[Outcome]:
         outcomes = await visits.record(self._pool, self._worker_id, batch)
@@ -305,11 +317,15 @@ class Presence:
                 )
 
     async def _beat_forever(self) -> None:
+        lost = False
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
                 if not await visits.renew_lease(self._pool, self._worker_id):
+                    lost = True
+                if lost:
                     await self._record_everybody_again()
+                    lost = False
                 for outcome in await visits.close_expired(self._pool):
                     self._announce(outcome, reason="timeout")
             except Away as error:
@@ -320,8 +336,11 @@ class Presence:
     async def _record_everybody_again(self) -> None:
         """This worker was believed dead, and its people were closed out: they are here, though."""
         logger.warning("presence.lease_was_lost", people=len(self._here))
-        for key in list(self._here):
-            await self._visits.append(_change(key, present=True))
+        keys = list(self._here)
+        for start in range(0, len(keys), MAX_BATCH_ENTRIES):
+            # Who leaves meanwhile stays gone.
+            batch = [key for key in keys[start : start + MAX_BATCH_ENTRIES] if key in self._here]
+            await asyncio.gather(*(self._visits.append(_change(key, present=True)) for key in batch))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

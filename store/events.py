@@ -129,10 +129,10 @@ async def first_after(executor: Executor, session_id: UUID, after: int, *, limit
     return [LogEntry.from_row(row) for row in rows]
 
 
-async def newest(executor: Executor, session_id: UUID, *, before: int = NO_END, limit: int) -> list[LogEntry]:
+async def newest(executor: Executor, session_id: UUID, *, before: int | None = None, limit: int) -> list[LogEntry]:
     """The newest `limit` entries before the cursor `before`, ascending."""
     with translated():
-        rows = await executor.fetch(_LAST_ENTRIES, session_id, 0, before, limit)
+        rows = await executor.fetch(_LAST_ENTRIES, session_id, 0, NO_END if before is None else before, limit)
     return [LogEntry.from_row(row) for row in reversed(rows)]
 
 

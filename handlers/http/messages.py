@@ -27,12 +27,12 @@ class MessageChange(msgspec.Struct, frozen=True):
 async def index(request: web.Request) -> web.Response:
     """The newest messages, or those before or after a cursor; ascending."""
     session, _ = await entered(request)
-    etag = f'"{session.id}-{session.last_seq}"'
-    if etag in request.headers.get(hdrs.IF_NONE_MATCH, "").replace("W/", "").split(", "):
-        return web.Response(status=304, headers={hdrs.ETAG: etag})
     limit, before, after = query_limit(request), query_seq(request, "before"), query_seq(request, "after")
+    etag = f"{session.id}-{session.last_seq}"
+    headers: dict[str, str] = {hdrs.ETAG: f'"{etag}"', hdrs.CACHE_CONTROL: "private, no-cache"}
+    if any(seen.value in (etag, "*") for seen in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
     page = await messages.page(request.app[DATABASE], session.id, before=before, after=after, limit=limit + 1)
-    headers: dict[str, str] = {hdrs.ETAG: etag, hdrs.CACHE_CONTROL: "private, no-cache"}
     if len(page) > limit:
         if after is not None:
             page = page[:limit]

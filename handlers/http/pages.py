@@ -20,11 +20,24 @@ CONTENT_SECURITY_POLICY: Final = (
 
 
 def add_pages(app: web.Application) -> None:
-    """Serve `/` and `/static/…` to everyone."""
-    open_to_everyone(app, app.router.add_get("/", index))
-    for route in app.router.add_static("/static", STATIC, name="static"):
-        open_to_everyone(app, route)
+    """Serve `/` and `/static/…` to everyone: the files that are there now, so that no path leads elsewhere."""
+    files = {path.relative_to(STATIC).as_posix(): path for path in STATIC.rglob("*") if _is_plain_file(path)}
+
+    async def file(request: web.Request) -> web.FileResponse:
+        path = files.get(request.match_info["path"])
+        if path is None:
+            raise web.HTTPNotFound
+        return web.FileResponse(path)
+
+    for path, handler in (("/", index), ("/static/{path:.+}", file)):
+        resource = app.router.add_resource(path)
+        for method in (hdrs.METH_GET, hdrs.METH_HEAD):
+            open_to_everyone(app, resource.add_route(method, handler))
     app.on_response_prepare.append(_protect)
+
+
+def _is_plain_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 async def index(_request: web.Request) -> web.FileResponse:

@@ -13,15 +13,16 @@ from store import events
 
 
 async def index(request: web.Request) -> web.Response:
+    """The newest entries, or those before or after a cursor; ascending."""
     session, _ = await entered(request)
-    limit, after = query_limit(request), query_seq(request, "after")
     pool = request.app[DATABASE]
-    if after is None:
-        entries = await events.newest(pool, session.id, limit=limit + 1)
+    limit, before, after = query_limit(request), query_seq(request, "before"), query_seq(request, "after")
+    if after is not None:
+        entries = await events.first_after(pool, session.id, after, limit=limit + 1)
+        shown = entries[:limit]
+        more = link(request, "next", after=str(shown[-1].seq)) if len(entries) > limit else None
+    else:
+        entries = await events.newest(pool, session.id, before=before, limit=limit + 1)
         shown = entries[-limit:]
-        headers = link(request, "next", after=str(shown[-1].seq)) if shown else {}
-        return json_response([timeline_document(entry) for entry in shown], headers=headers)
-    entries = await events.first_after(pool, session.id, after, limit=limit + 1)
-    shown = entries[:limit]
-    headers = link(request, "next", after=str(shown[-1].seq)) if len(entries) > limit else {}
-    return json_response([timeline_document(entry) for entry in shown], headers=headers)
+        more = link(request, "prev", before=str(shown[0].seq)) if len(entries) > limit else None
+    return json_response([timeline_document(entry) for entry in shown], headers=more)

@@ -146,3 +146,106 @@ def test_every_revision_of_ours_is_named_as_its_file() -> None:
     files = {file.name.partition("_")[0] for file in (schema.MIGRATIONS / "versions").glob("[0-9]*.py")}
     assert known == files
     assert head == max(files)
+
+
+#: What Postgres calls a constraint that nobody named. Primary keys keep that name: their tables have one each.
+NAMELESS = ("_check", "_key", "_fkey", "_excl")
+
+
+async def test_every_constraint_has_a_name_that_says_what_holds(database: str) -> None:
+    connection = await asyncpg.connect(database)
+    try:
+        rows = await connection.fetch(
+            "SELECT conname, relname FROM pg_constraint JOIN pg_class c ON c.oid = conrelid"
+            " WHERE c.relnamespace = 'public'::regnamespace AND contype <> 'p' AND contype <> 'n'"
+            " AND relname <> 'alembic_version'"
+        )
+    finally:
+        await connection.close()
+    assert len(rows) > 20
+    for row in rows:
+        assert row["conname"].startswith(f"{row['relname']}_"), row
+        assert not row["conname"].endswith(NAMELESS), row
+
+
+SEED = """
+    INSERT INTO users (id, role) VALUES ('t', 'teacher'), ('s', 'student'), ('p', 'parent');
+    INSERT INTO bookings (id, student_id, teacher_id, start_time, end_time)
+    VALUES ('00000000-0000-0000-0000-000000000001', 's', 't', '2030-01-01 09:00Z', '2030-01-01 10:00Z');
+    INSERT INTO sessions (id, kind, booking_id, room_name, host_id, starts_at)
+    SELECT id, 'booking', id, 'a-room', 't', start_time FROM bookings;
+    INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, client_id, created_at)
+    SELECT id, id, 1, 's', 'S', 'hello', 'c', now() FROM bookings;
+    INSERT INTO session_participants (session_id, user_id) SELECT id, 's' FROM bookings;
+"""
+BOOKING = "INSERT INTO bookings (id, student_id, teacher_id, parent_id, status, start_time, end_time) VALUES "
+MESSAGE = (
+    "INSERT INTO session_messages (session_id, id, seq, user_id, sender_name, text, client_id, created_at, deleted_at)"
+    " SELECT id, gen_random_uuid(), {seq}, {user}, 'S', {text}, {client}, now(), {deleted} FROM bookings"
+)
+
+ANOTHER_SESSION = (
+    "INSERT INTO sessions (id, kind, room_name, host_id, starts_at)"
+    " VALUES (gen_random_uuid(), 'course', 'a-room', 't', now())"
+)
+VISIT = (
+    "INSERT INTO session_visits (session_id, user_id, worker_id, joined_at, left_at)"
+    " SELECT id, '{user}', id, now(), {left} FROM bookings, generate_series(1, {times})"
+)
+
+
+def message(seq: str = "2", user: str = "'s'", text: str = "'x'", client: str = "NULL", deleted: str = "NULL") -> str:
+    return MESSAGE.format(seq=seq, user=user, text=text, client=client, deleted=deleted)
+
+
+def booking(**changes: str) -> str:
+    values = {
+        "student": "'s'", "teacher": "'t'", "parent": "NULL", "status": "'pending'",
+        "start": "'2030-01-02 09:00Z'", "end": "'2030-01-02 10:00Z'",
+    } | changes  # fmt: skip
+    return f"{BOOKING} (gen_random_uuid(), {', '.join(values.values())})"
+
+
+@pytest.mark.parametrize(
+    ("statement", "constraint"),
+    [
+        ("INSERT INTO users (id, role) VALUES ('x', 'tutor')", "users_role_known"),
+        ("INSERT INTO users (id, role) VALUES ('', 'student')", "users_id_length"),
+        ("INSERT INTO users (id, role) VALUES (repeat('x', 129), 'student')", "users_id_length"),
+        ("INSERT INTO users (id, role, parent_id) VALUES ('x', 'student', 'y')", "users_parent_exists"),
+        ("INSERT INTO users (id, role, parent_id) VALUES ('x', 'student', 'x')", "users_not_own_parent"),
+        (booking(start="'2030-01-01 09:59Z'", end="'2030-01-01 11:00Z'", student="'p'"), "bookings_teacher_free"),
+        (booking(start="'2030-01-01 08:00Z'", end="'2030-01-01 09:01Z'", teacher="'p'"), "bookings_student_free"),
+        (booking(teacher="'s'"), "bookings_two_people"),
+        (booking(status="'done'"), "bookings_status_known"),
+        (booking(end="'2030-01-02 09:00Z'"), "bookings_end_after_start"),
+        (booking(end="'2030-01-02 17:01Z'"), "bookings_not_too_long"),
+        (booking(student="'x'"), "bookings_student_exists"),
+        (booking(teacher="'x'"), "bookings_teacher_exists"),
+        (booking(parent="'x'"), "bookings_parent_exists"),
+        ("UPDATE sessions SET kind = 'party'", "sessions_kind_known"),
+        ("UPDATE sessions SET kind = 'course'", "sessions_of_a_booking_share_its_id"),
+        ("UPDATE sessions SET booking_id = NULL", "sessions_of_a_booking_share_its_id"),
+        ("UPDATE sessions SET status = 'paused'", "sessions_status_known"),
+        ("UPDATE sessions SET host_id = 'x'", "sessions_host_exists"),
+        ("UPDATE sessions SET last_seq = -1", "sessions_last_seq_counts"),
+        (ANOTHER_SESSION, "sessions_room_name_unique"),
+        (message(seq="1"), "session_messages_seq_unique"),
+        (message(client="'c'"), "session_messages_client_id_unique"),
+        (message(user="'x'"), "session_messages_author_exists"),
+        (message(text="repeat('x', 2001)"), "session_messages_text_length"),
+        (message(deleted="now()"), "session_messages_deleted_are_empty"),
+        (VISIT.format(user="t", left="NULL", times=1), "session_visits_participant_exists"),
+        (VISIT.format(user="s", left="NULL", times=2), "session_visits_one_open"),
+        (VISIT.format(user="s", left="now() - interval '1 second'", times=1), "session_visits_in_order"),
+    ],
+)
+async def test_the_database_itself_refuses_what_must_not_be(database: str, statement: str, constraint: str) -> None:
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(SEED)
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refusal:
+            await connection.execute(statement)
+        assert refusal.value.constraint_name == constraint
+    finally:
+        await connection.close()

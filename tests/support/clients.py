@@ -112,6 +112,9 @@ class Client:
 
     async def _end(self) -> None:
         """Wait for the stock client's tasks. It opens a session of its own to write where ours is closed."""
+        if self.sio.eio.queue is not None:
+            # Its writer waits half a minute for a packet, where the server closed a polling connection.
+            await self.sio.eio.queue.put(None)
         await self.sio.eio.wait()
         if self.sio.eio.http is not None:
             await self.sio.eio.http.close()

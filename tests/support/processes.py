@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,16 +20,22 @@ STOP_SECONDS = 60.0
 #: The end of the log that a failure shows.
 SHOWN_CHARACTERS = 8_000
 
+LISTENING_PORTS = range(12_000, 32_000)
 _given_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, and that this run has not given to anybody else."""
+    """A loopback port that nobody listens on, and that this run has not given to anybody else.
+
+    From below those that the system gives to outgoing connections: one of them could take the port before its
+    server does, and while that is down.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-        if port not in _given_ports:
+        port = random.choice(LISTENING_PORTS)
+        if port in _given_ports:
+            continue
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
             _given_ports.add(port)
             return port
 

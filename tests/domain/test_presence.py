@@ -1,0 +1,340 @@
+"""Who is here: per person, over all workers, in whatever order the news comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain import presence
+from domain.errors import Forbidden, Unavailable
+from domain.live import session_channel
+from domain.presence import Presence
+from realtime.bus import LocalBus
+from realtime.frames import event_frame
+from realtime.hub import Room
+from realtime.log import Overloaded
+from store import participants, visits
+from store.database import Pool
+from tests.support.lessons import book, database_pool, member, until_somebody_waits
+from tests.support.rooms import Exchange, Seat, join, leave, online, room_of, told, workers
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with database_pool(database) as pool:
+        yield pool
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "GRACE_SECONDS", 0.02)
+
+
+async def is_online(pool: Pool, session_id: UUID, user_id: str) -> bool:
+    found = await participants.of_person(pool, session_id, user_id)
+    return found is not None and found.online
+
+
+async def test_everybody_is_told_of_a_person_once_whatever_their_connections(pool: Pool, short_grace: None) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 2) as (one, other):
+        watching = [await join(one, session_id, "teach"), await join(other, session_id, "mum")]
+        tabs = [await join(one, session_id, "kid"), await join(one, session_id, "kid")]
+        elsewhere = await join(other, session_id, "kid")
+        for live in (one, other):
+            assert online(live, session_id) == ["kid", "mum", "teach"]
+        for tab in tabs:
+            leave(one, session_id, tab)
+        leave(other, session_id, elsewhere, "left")
+        for seat in watching:
+            await seat.events.wait_for("participantLeft", lambda data: data["userId"] == "kid")
+            joined = [data["userId"] for data in seat.events.of("participantJoined")]
+            assert joined.count("kid") == 1
+            assert len(seat.events.of("participantLeft")) == 1
+        for live in (one, other):
+            assert online(live, session_id) == ["mum", "teach"]
+
+
+async def test_a_person_is_shown_as_the_contract_says(pool: Pool) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        watching = await join(live, session_id, "teach")
+        await join(live, session_id, "kid")
+        [shown] = told(watching, "participantJoined")
+        joined_at = shown.pop("joinedAt")
+        assert joined_at.endswith("Z")
+        entry = {
+            "userId": "kid", "name": "Kid", "role": "student", "micAllowed": True, "cameraAllowed": True,
+            "handRaised": False, "readSeq": 0,
+        }  # fmt: skip
+        assert shown == entry
+        assert watching.events.of("participantJoined")[0]["session_id"] == str(session_id)
+        assert [p for p in live.presence.online(str(session_id)) if p["userId"] == "kid"] == [
+            entry | {"joinedAt": joined_at}
+        ]
+
+
+async def test_a_worker_that_opens_the_room_later_knows_who_is_there(pool: Pool) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 2) as (one, other):
+        await join(one, session_id, "kid")
+        await join(other, session_id, "teach")
+        assert online(other, session_id) == online(one, session_id) == ["kid", "teach"]
+        by_id = [{p["userId"]: p for p in live.presence.online(str(session_id))} for live in (one, other)]
+        assert by_id[0] == by_id[1]
+
+
+async def test_a_reload_is_silent(pool: Pool) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 2) as (one, other):
+        watching = await join(one, session_id, "teach")
+        before = await join(one, session_id, "kid")
+        leave(one, session_id, before)
+        await join(one, session_id, "kid")
+        assert [data["userId"] for data in told(watching, "participantJoined")] == ["kid"]
+        assert told(watching, "participantLeft") == []
+        assert await is_online(pool, session_id, "kid")
+        # Through another worker, while the grace runs here.
+        leave(one, session_id, before)
+        await join(other, session_id, "kid")
+        assert told(watching, "participantLeft") == []
+
+
+@pytest.mark.parametrize("reason", ["disconnected", "left"])
+async def test_the_reason_is_told(pool: Pool, short_grace: None, reason: str) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        watching = await join(live, session_id, "teach")
+        leave(live, session_id, await join(live, session_id, "kid"), reason)
+        assert (await watching.events.wait_for("participantLeft"))["reason"] == reason
+        assert not await is_online(pool, session_id, "kid")
+
+
+async def test_who_comes_back_in_the_very_turn_in_which_they_left_is_here(pool: Pool) -> None:
+    """The last connection leaves, and another arrives before anything else happens."""
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        watching = await join(live, session_id, "teach")
+        room = room_of(live, session_id)
+        for _ in range(5):
+            first, second = await join(live, session_id, "kid"), Seat("kid")
+            live.presence.depart(room.id, first.connection, "left")
+            await live.presence.arrive(room, member(session_id, "kid"), second.connection)
+            assert await is_online(pool, session_id, "kid")
+            assert online(live, session_id) == ["kid", "teach"]
+            live.presence.depart(room.id, second.connection, "left")
+            await watching.events.wait_for("participantLeft")
+            watching.events.all.clear()
+
+
+async def test_a_connection_that_leaves_twice_leaves_once(pool: Pool, short_grace: None) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        watching = await join(live, session_id, "teach")
+        stays, goes = await join(live, session_id, "kid"), await join(live, session_id, "kid")
+        for _ in range(3):
+            leave(live, session_id, goes, "left")
+        assert list(live.presence.connections(str(session_id), "kid")) == [stays.connection]
+        assert told(watching, "participantLeft") == []
+
+
+async def test_the_name_is_the_one_at_joining(pool: Pool) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        watching = await join(live, session_id, "teach")
+        await pool.execute("UPDATE users SET first_name = 'Other' WHERE id = 'kid'")
+        await join(live, session_id, "kid", replace(member(session_id, "kid"), name="Kid Then"))
+        assert told(watching, "participantJoined")[0]["name"] == "Kid Then"
+
+
+async def test_who_was_kicked_does_not_arrive_and_nobody_hears_of_them(pool: Pool) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        watching = await join(live, session_id, "teach")
+        async with pool.acquire() as connection:
+            await participants.change(connection, session_id, "kid", was_kicked=True)
+        with pytest.raises(Forbidden) as refusal:
+            await join(live, session_id, "kid")
+        assert refusal.value.code == "kicked"
+        assert live.presence.connections(str(session_id), "kid") == []
+        assert told(watching, "participantJoined") == []
+        async with pool.acquire() as connection:
+            await participants.change(connection, session_id, "kid", was_kicked=False)
+        await join(live, session_id, "kid")
+        assert online(live, session_id) == ["kid", "teach"]
+
+
+async def test_who_is_expelled_while_arriving_is_not_in(pool: Pool) -> None:
+    """The kick is committed after the arrival was recorded, and its event comes before the arrival is answered."""
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        await join(live, session_id, "teach")
+        room, seat = room_of(live, session_id), Seat("kid")
+        async with pool.acquire() as connection, connection.transaction():
+            await participants.change(connection, session_id, "kid", mic_allowed=True)  # holds their row
+            arriving = asyncio.create_task(live.presence.arrive(room, member(session_id, "kid"), seat.connection))
+            await until_somebody_waits(pool)
+            assert live.presence.expel(room.id, "kid", "kicked") == [seat.connection]
+        await arriving
+        assert live.presence.connections(room.id, "kid") == [], "the door looks here before it lets them in"
+        async with asyncio.timeout(10):
+            while await is_online(pool, session_id, "kid"):
+                pass
+        assert online(live, session_id) == ["teach"]
+
+
+async def test_an_arrival_that_cannot_be_recorded_is_refused_and_leaves_nothing_behind(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        room_seat = await join(live, session_id, "teach")
+
+        def full(_change: object) -> Any:
+            raise Overloaded("visits")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(live.presence._visits, "append", full)
+            with pytest.raises(Unavailable):
+                await join(live, session_id, "kid")
+            leave(live, session_id, room_seat, "left")  # not recorded either, and not raised
+        assert live.presence.connections(str(session_id), "kid") == []
+        await join(live, session_id, "kid")
+        assert "kid" in online(live, session_id)
+
+
+async def test_a_dead_workers_people_are_announced_as_gone_by_another(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "HEARTBEAT_SECONDS", 0.02)
+    session_id, dead = await book(pool), uuid4()
+    await visits.renew_lease(pool, dead)
+    await visits.record(pool, dead, [visits.Change(session_id=session_id, user_id="kid", present=True)])
+    async with workers(pool, 2) as (one, other):
+        watching = [await join(one, session_id, "teach"), await join(other, session_id, "mum")]
+        assert online(one, session_id) == ["kid", "mum", "teach"]
+        await pool.execute("UPDATE workers SET lease_until = now() - interval '1 minute' WHERE id = $1", dead)
+        for seat in watching:
+            assert (await seat.events.wait_for("participantLeft"))["reason"] == "timeout"
+            assert len(seat.events.of("participantLeft")) == 1
+
+
+async def test_a_worker_that_was_believed_dead_brings_its_people_back(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "MAX_BATCH_ENTRIES", 2)
+    session_id = await book(pool)
+    async with workers(pool, 2) as (lost, other):
+        watching = await join(other, session_id, "teach")
+        for user_id in ("kid", "mum", "gran", "boss"):
+            await join(lost, session_id, user_id)
+        await pool.execute(
+            "UPDATE workers SET lease_until = now() - interval '1 minute' WHERE id = $1", lost.presence._worker_id
+        )
+        # What another worker's heartbeat does, and then this one's.
+        for outcome in await visits.close_expired(pool):
+            other.presence._announce(outcome, reason="timeout")
+        assert online(other, session_id) == ["teach"]
+        assert len(told(watching, "participantLeft")) == 4
+        await watching.events.wait_for_many(8, "participantJoined")
+        for live in (lost, other):
+            assert online(live, session_id) == ["boss", "gran", "kid", "mum", "teach"]
+        assert await is_online(pool, session_id, "kid")
+
+
+async def test_while_the_bus_is_away_the_rosters_follow_the_database(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id, exchange = await book(pool), Exchange()
+    async with workers(pool, 2, exchange) as (one, other):
+        watching = await join(one, session_id, "teach")
+        kid = await join(other, session_id, "kid")
+        exchange.cut = True
+        await join(other, session_id, "mum")
+        leave(other, session_id, kid, "left")
+        async with asyncio.timeout(10):
+            while await is_online(pool, session_id, "kid"):
+                pass
+        assert online(one, session_id) == ["kid", "teach"], "nobody has said so here yet"
+        await one.presence.refresh(one.hub.rooms, bus_connected=False)
+        assert online(one, session_id) == online(other, session_id) == ["mum", "teach"]
+        assert [data["userId"] for data in told(watching, "participantJoined", "participantLeft")] == [
+            "kid", "kid", "mum",
+        ]  # fmt: skip
+        assert told(watching, "participantLeft")[0]["reason"] == "left"
+
+
+# The news alone, without a database.
+
+PEOPLE = ("kid", "teach", "mum")
+
+
+class _NoPool:
+    """Nothing here asks the database."""
+
+
+def silent_room() -> tuple[Presence, Room, Seat]:
+    room = Room(str(uuid4()), event_frame)
+    seat = Seat("watching")
+    room.members.add(seat)
+    told = Presence(cast(Pool, _NoPool()), LocalBus(), uuid4(), channel=session_channel, find_room=lambda _: room)
+    told._rosters[room.id] = presence.Roster()
+    return told, room, seat
+
+
+def news_of(user_id: str, version: int) -> dict[str, Any]:
+    """An odd version is an arrival, an even one a departure: they alternate."""
+    online = version % 2 == 1
+    about = {"person": {"userId": user_id, "name": f"{user_id} {version}"}} if online else {"reason": "left"}
+    return {"userId": user_id, "online": online, "version": version, **about}
+
+
+@st.composite
+def comings_and_goings(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """The news of several people, shuffled, some of it twice, some of it lost: but never the last of a person."""
+    heard: list[dict[str, Any]] = []
+    for user_id in PEOPLE:
+        last = draw(st.integers(0, 6))
+        for version in range(1, last + 1):
+            least = 1 if version == last else 0
+            heard += [news_of(user_id, version)] * draw(st.integers(least, 2))
+    return draw(st.permutations(heard))
+
+
+@given(comings_and_goings())
+def test_news_in_any_order_ends_in_the_same_roster(heard: list[dict[str, Any]]) -> None:
+    told, room, seat = silent_room()
+    for news in heard:
+        told.hear(room, news)
+    last = {user_id: max((n["version"] for n in heard if n["userId"] == user_id), default=0) for user_id in PEOPLE}
+    here = {user_id for user_id, version in last.items() if version % 2 == 1}
+    assert {p["userId"]: p["name"] for p in told.online(room.id)} == {u: f"{u} {last[u]}" for u in here}
+    for user_id in PEOPLE:
+        shown = [r.event for r in seat.events.all if r.data["userId"] == user_id]
+        assert shown[::2] == ["participantJoined"] * len(shown[::2]), "they come and go by turns, as clients see it"
+        assert shown[1::2] == ["participantLeft"] * len(shown[1::2])
+        assert len(shown) % 2 == (user_id in here)
+
+
+def test_news_of_a_room_that_is_not_open_here_is_nothing() -> None:
+    told, room, seat = silent_room()
+    told.forget(room)
+    told.hear(room, news_of("kid", 1))
+    assert told.online(room.id) == []
+    assert seat.events.all == []
+
+
+def test_permissions_and_hands_are_kept_up_in_the_roster() -> None:
+    told, room, _ = silent_room()
+    told.hear(room, news_of("kid", 1))
+    told.change(room, "kid", micAllowed=False, handRaised=True)
+    told.change(room, "nobody", micAllowed=False)
+    [person] = told.online(room.id)
+    assert (person["micAllowed"], person["handRaised"]) == (False, True)

@@ -1,0 +1,316 @@
+"""`/sessions/{ref}/messages`, as the contract has it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from store import participants
+from tests.support.apps import Answer, App, contents, running_app
+from tests.support.lessons import MEMBERS, STRANGERS, close_chat
+
+
+@pytest.fixture
+async def app(database: str) -> AsyncIterator[App]:
+    async with running_app(database) as app:
+        yield app
+
+
+async def say(app: App, session_id: UUID, text: str = "hello", who: str = "kid", **fields: Any) -> dict[str, Any]:
+    answer = await app.call(who, "POST", f"/sessions/{session_id}/messages", {"text": text, **fields})
+    assert answer.status == 201, answer
+    message: dict[str, Any] = answer.body
+    return message
+
+
+async def listed(app: App, session_id: UUID, query: str = "", who: str = "kid") -> Answer:
+    answer = await app.call(who, "GET", f"/sessions/{session_id}/messages{query}")
+    assert answer.status == 200, answer
+    return answer
+
+
+def next_path(answer: Answer, rel: str) -> str | None:
+    found = re.fullmatch(rf'<(/[^>]*)>; rel="{rel}"', answer.headers.get("Link", ""))
+    return found[1] if found else None
+
+
+async def test_a_message_is_answered_and_listed_as_the_contract_says(app: App) -> None:
+    session_id = await app.book()
+    message = await say(app, session_id, "  \n hello 👋\t", client_id="c1")
+    created_at = message["created_at"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", created_at)
+    assert datetime.fromisoformat(created_at) > datetime.now(UTC) - timedelta(minutes=1)
+    assert message == {
+        "id": message["id"],
+        "seq": 1,
+        "session_id": str(session_id),
+        "from": "Kid",
+        "user_id": "kid",
+        "text": "hello 👋",
+        "created_at": created_at,
+        "client_id": "c1",
+    }
+    UUID(message["id"])
+    assert (await listed(app, session_id)).body == [message]
+
+
+@pytest.mark.parametrize("who", MEMBERS)
+async def test_every_member_reads_and_posts(app: App, who: str) -> None:
+    session_id = await app.book()
+    message = await say(app, session_id, who=who)
+    assert (message["user_id"], message["from"]) == (who, who.capitalize())
+    assert (await listed(app, session_id, who=who)).body == [message]
+
+
+async def test_a_room_name_is_as_good_as_an_id(app: App) -> None:
+    session_id = await app.book()
+    room_name = await app.pool.fetchval("SELECT room_name FROM sessions WHERE id = $1", session_id)
+    posted = await app.call("kid", "POST", f"/sessions/{room_name}/messages", {"text": "by name"})
+    assert posted.status == 201
+    assert (await app.call("kid", "GET", f"/sessions/{room_name}/messages")).body == [posted.body]
+    assert (await app.call("kid", "GET", f"/sessions/{str(session_id).upper()}/messages")).body == [posted.body]
+
+
+@pytest.mark.parametrize("who", STRANGERS)
+async def test_strangers_neither_read_nor_post(app: App, who: str) -> None:
+    session_id = await app.book()
+    message = await say(app, session_id)
+    before = await contents(app.pool)
+    for method, path, body in (
+        ("GET", "", None),
+        ("POST", "", {"text": "x"}),
+        ("PATCH", f"/{message['id']}", {"text": "x"}),
+        ("DELETE", f"/{message['id']}", None),
+    ):
+        answer = await app.call(who, method, f"/sessions/{session_id}/messages{path}", body)
+        assert (answer.status, answer.error, answer.body["message"]) == (
+            403,
+            "forbidden",
+            "Access denied to this session",
+        )
+    assert await contents(app.pool) == before
+
+
+async def test_who_was_kicked_is_out_until_let_back_in(app: App) -> None:
+    session_id = await app.book()
+    path = f"/sessions/{session_id}/messages"
+    for was_kicked, status in ((True, 403), (False, 200)):
+        async with app.pool.acquire() as connection:
+            await participants.change(connection, session_id, "kid", was_kicked=was_kicked)
+        assert (await app.call("kid", "GET", path)).status == status
+    assert (await app.call("kid", "POST", path, {"text": "back"})).status == 201
+
+
+@pytest.mark.parametrize("spelling", ["client_id", "clientId"])
+async def test_a_client_id_makes_a_retry_land_once(app: App, spelling: str) -> None:
+    session_id = await app.book()
+    path = f"/sessions/{session_id}/messages"
+    first = await app.call("kid", "POST", path, {"text": "once", spelling: "c"})
+    again = await app.call("kid", "POST", path, {"text": "twice", spelling: "c"})
+    assert (first.status, again.status) == (201, 200)
+    assert again.body == first.body
+    theirs = await app.call("teach", "POST", path, {"text": "mine", spelling: "c"})
+    assert theirs.status == 201, "each author's own"
+    assert [message["seq"] for message in (await listed(app, session_id)).body] == [1, 2]
+
+
+async def test_a_hundred_at_once_are_all_kept_in_one_order(app: App) -> None:
+    session_id = await app.book()
+    sent = await asyncio.gather(*(say(app, session_id, str(n), client_id=str(n % 100)) for n in range(100)))
+    listed_ = (await listed(app, session_id)).body
+    assert sorted(sent, key=lambda message: message["seq"]) == listed_
+    assert [message["seq"] for message in listed_] == list(range(1, 101))
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "x" * 2000, "  " + "👋" * 2000 + "\n", "\u0001", "<script>alert(1)</script>", "'; --"]
+)
+async def test_texts_from_one_to_two_thousand_characters_are_kept_as_they_are(app: App, text: str) -> None:
+    session_id = await app.book()
+    assert (await say(app, session_id, text))["text"] == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"text": ""}, "text"),
+        ({"text": " \n\t\u2003 "}, "text"),
+        ({"text": "x" * 2001}, "text"),
+        ({"text": "a\x00b"}, "text"),
+        ({"text": 1}, "text"),
+        ({"text": None}, "text"),
+        ({}, "text"),
+        ({"text": "x", "client_id": ""}, "client_id"),
+        ({"text": "x", "clientId": "c" * 65}, "client_id"),
+        ({"text": "x", "client_id": 5}, "client_id"),
+    ],
+    ids=str,
+)
+async def test_what_is_no_message_is_400_and_named(app: App, body: dict[str, Any], field: str) -> None:
+    session_id = await app.book()
+    answer = await app.call("kid", "POST", f"/sessions/{session_id}/messages", body)
+    assert (answer.status, answer.error, list(answer.body["fields"])) == (400, "validation_failed", [field])
+    assert (await listed(app, session_id)).body == []
+
+
+async def test_a_null_client_id_is_none(app: App) -> None:
+    session_id = await app.book()
+    for _ in range(2):
+        assert "client_id" not in await say(app, session_id, client_id=None)
+
+
+async def test_the_newest_two_hundred_come_first_and_links_lead_back(app: App) -> None:
+    session_id = await app.book()
+    await app.pool.execute(
+        """
+        INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, created_at)
+        SELECT gen_random_uuid(), $1, n, 'kid', 'Kid', n::text, now() FROM generate_series(1, 450) AS n
+        """,
+        session_id,
+    )
+    await app.pool.execute("UPDATE sessions SET last_seq = 450")
+    pages, path = [], f"/sessions/{session_id}/messages"
+    following: str | None = path
+    while following is not None:
+        answer = await app.call("kid", "GET", following)
+        pages.append([message["seq"] for message in answer.body])
+        following = next_path(answer, "prev")
+    assert pages == [list(range(251, 451)), list(range(51, 251)), list(range(1, 51))]
+
+    forth, following = [], f"{path}?after=0&limit=150"
+    while following is not None:
+        answer = await app.call("kid", "GET", following)
+        forth.append([message["seq"] for message in answer.body])
+        following = next_path(answer, "next")
+    assert forth == [list(range(1, 151)), list(range(151, 301)), list(range(301, 451))]
+
+    for query, seqs in (
+        ("?limit=1", [450]),
+        ("?before=1", []),
+        ("?before=3&limit=1000", [1, 2]),
+        ("?after=449", [450]),
+        ("?after=450", []),
+        ("?after=9223372036854775807", []),
+        ("?before=9223372036854775807&limit=2", [449, 450]),
+        ("?after=10&before=13", [11, 12]),
+    ):
+        assert [message["seq"] for message in (await listed(app, session_id, query)).body] == seqs, query
+
+
+BAD_CURSORS = (
+    *("limit=0", "limit=1001", "limit=x", "limit=-1", "limit=1.5", "limit=%D9%A1", "limit=1%002"),
+    *("before=-1", "before=" + "9" * 400, "after=x", "after=9223372036854775808", "after=%00"),
+)
+
+
+@pytest.mark.parametrize("query", BAD_CURSORS)
+async def test_a_cursor_that_is_none_is_400(app: App, query: str) -> None:
+    session_id = await app.book()
+    answer = await app.call("kid", "GET", f"/sessions/{session_id}/messages?{query}")
+    assert (answer.status, answer.error) == (400, "validation_failed")
+    assert list(answer.body["fields"]) == [query.partition("=")[0]]
+
+
+async def test_what_was_seen_already_is_304(app: App) -> None:
+    session_id = await app.book()
+    path = f"/sessions/{session_id}/messages"
+    await say(app, session_id)
+    first = await listed(app, session_id)
+    etag = first.headers["ETag"]
+    for seen in (etag, f'"x", {etag}', f'"x",{etag}', f"W/{etag}", "*"):
+        again = await app.call("kid", "GET", path, headers={"If-None-Match": seen})
+        assert (again.status, again.body) == (304, "")
+        assert again.headers["ETag"] == etag
+        assert again.headers["Cache-Control"] == first.headers["Cache-Control"]
+    for unseen in ('"x"', etag[:-2] + '"', ""):
+        assert (await app.call("kid", "GET", path, headers={"If-None-Match": unseen})).status == 200
+    stranger = await app.call("kid2", "GET", path, headers={"If-None-Match": etag})
+    assert stranger.status == 403
+
+
+async def test_every_change_changes_the_etag(app: App) -> None:
+    session_id = await app.book()
+    etags = [(await listed(app, session_id)).headers["ETag"]]
+    message = await say(app, session_id)
+    etags.append((await listed(app, session_id)).headers["ETag"])
+    path = f"/sessions/{session_id}/messages/{message['id']}"
+    await app.call("kid", "PATCH", path, {"text": "other"})
+    etags.append((await listed(app, session_id)).headers["ETag"])
+    await app.call("kid", "DELETE", path)
+    etags.append((await listed(app, session_id)).headers["ETag"])
+    assert len(set(etags)) == 4
+
+
+async def test_an_author_edits_and_nobody_else_does(app: App) -> None:
+    session_id = await app.book()
+    message = await say(app, session_id)
+    path = f"/sessions/{session_id}/messages/{message['id']}"
+    edited = await app.call("kid", "PATCH", path, {"text": "  better "})
+    assert edited.status == 200
+    edited_at = edited.body.pop("edited_at")
+    assert edited_at > message["created_at"]
+    assert edited.body == message | {"text": "better"}
+    for who in ("teach", "boss", "mum"):
+        answer = await app.call(who, "PATCH", path, {"text": "mine"})
+        assert (answer.status, answer.error) == (403, "not_author")
+    assert (await listed(app, session_id)).body == [message | {"text": "better", "edited_at": edited_at}]
+
+
+@pytest.mark.parametrize(("who", "status"), [("kid", 200), ("teach", 200), ("boss", 200), ("mum", 403), ("gran", 403)])
+async def test_author_host_and_admin_delete(app: App, who: str, status: int) -> None:
+    session_id = await app.book()
+    message = await say(app, session_id, "a secret")
+    path = f"/sessions/{session_id}/messages/{message['id']}"
+    answer = await app.call(who, "DELETE", path)
+    assert answer.status == status
+    if status == 200:
+        assert answer.body == message | {"text": "", "deleted": True}
+        assert (await listed(app, session_id)).body == [answer.body]
+        again = await app.call(who, "DELETE", path)
+        assert (again.status, again.body) == (200, answer.body)
+        edit = await app.call("kid", "PATCH", path, {"text": "x"})
+        assert (edit.status, edit.error) == (409, "message_deleted")
+        assert await app.pool.fetchval("SELECT last_seq FROM sessions WHERE id = $1", session_id) == 2
+    else:
+        assert (await listed(app, session_id)).body == [message]
+
+
+async def test_a_message_is_found_in_its_own_session_alone(app: App) -> None:
+    session_id, other = await app.book(), await app.book()
+    message = await say(app, session_id)
+    for path in (f"{other}/messages/{message['id']}", f"{session_id}/messages/{uuid4()}", f"{session_id}/messages/x"):
+        for method, body in (("PATCH", {"text": "x"}), ("DELETE", None)):
+            answer = await app.call("kid", method, f"/sessions/{path}", body)
+            assert (answer.status, answer.error) == (404, "message_not_found")
+    assert (await listed(app, session_id)).body == [message]
+
+
+async def test_a_cancelled_bookings_chat_is_read_and_not_written(app: App) -> None:
+    session_id = await app.book()
+    message = await say(app, session_id, client_id="c")
+    await close_chat(app.pool, session_id)
+    path = f"/sessions/{session_id}/messages"
+    for method, where, body in (("POST", path, {"text": "x"}), ("PATCH", f"{path}/{message['id']}", {"text": "x"})):
+        answer = await app.call("kid", method, where, body)
+        assert (answer.status, answer.error) == (409, "booking_cancelled")
+    assert (await listed(app, session_id)).body == [message]
+    repeat = await app.call("kid", "POST", path, {"text": "x", "client_id": "c"})
+    assert (repeat.status, repeat.body) == (200, message)
+    assert (await app.call("kid", "DELETE", f"{path}/{message['id']}")).status == 200, "what was said can be unsaid"
+
+
+async def test_the_name_is_the_one_of_when_it_was_sent(app: App) -> None:
+    session_id = await app.book()
+    before = await say(app, session_id)
+    await app.pool.execute(
+        "UPDATE users SET first_name = 'Kit', last_name = 'Doe', profile_set = true WHERE id = 'kid'"
+    )
+    after = await say(app, session_id)
+    assert [message["from"] for message in (await listed(app, session_id)).body] == ["Kid", "Kit Doe"]
+    assert (before["from"], after["from"]) == ("Kid", "Kit Doe")

@@ -1,0 +1,159 @@
+"""`/sessions/{ref}/participants`: who took part, and what the host lets them do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from store import visits
+from store.visits import Change
+from tests.support.apps import App, contents, running_app
+from tests.support.lessons import MEMBERS, STRANGERS
+
+
+@pytest.fixture
+async def app(database: str) -> AsyncIterator[App]:
+    async with running_app(database) as app:
+        yield app
+
+
+async def visit(app: App, session_id: UUID, user_id: str, *, present: bool = True) -> None:
+    """As if through another worker."""
+    worker_id = UUID(int=1)
+    await visits.renew_lease(app.pool, worker_id)
+    await visits.record(app.pool, worker_id, [Change(session_id=session_id, user_id=user_id, present=present)])
+
+
+async def listed(app: App, session_id: UUID, who: str = "kid") -> list[dict[str, Any]]:
+    answer = await app.call(who, "GET", f"/sessions/{session_id}/participants")
+    assert answer.status == 200, answer
+    participants: list[dict[str, Any]] = answer.body
+    return participants
+
+
+async def change(app: App, session_id: UUID, user_id: str, who: str = "teach", /, **body: Any) -> tuple[int, Any]:
+    answer = await app.call(who, "PATCH", f"/sessions/{session_id}/participants/{user_id}", body)
+    return answer.status, answer.body
+
+
+async def test_a_participant_is_s2s_document_with_online(app: App) -> None:
+    session_id = await app.book()
+    await visit(app, session_id, "teach")
+    await visit(app, session_id, "kid")
+    await visit(app, session_id, "kid", present=False)
+    teacher, student = await listed(app, session_id)
+    for document in (teacher, student):
+        UUID(document.pop("_id"))
+        for moment in ("joinedAt", "createdAt", "updatedAt"):
+            assert document.pop(moment).endswith("Z")
+    assert student.pop("leftAt").endswith("Z")
+    shared = {"sessionId": str(session_id), "wasKicked": False, "micAllowed": True, "cameraAllowed": True}
+    assert teacher == shared | {
+        "userId": "teach",
+        "name": "Teach",
+        "role": "instructor",
+        "leftAt": None,
+        "online": True,
+    }
+    assert student == shared | {"userId": "kid", "name": "Kid", "role": "student", "online": False}
+
+
+async def test_nobody_has_come_yet(app: App) -> None:
+    assert await listed(app, await app.book()) == []
+
+
+async def test_members_alone_see_who_takes_part(app: App) -> None:
+    session_id = await app.book()
+    for who in MEMBERS:
+        await listed(app, session_id, who)
+    for who in STRANGERS:
+        answer = await app.call(who, "GET", f"/sessions/{session_id}/participants")
+        assert (answer.status, answer.body["message"]) == (403, "Access denied to this session")
+
+
+@pytest.mark.parametrize("who", ["teach", "boss"])
+@pytest.mark.parametrize("spelling", ["micAllowed", "mic_allowed"])
+async def test_a_host_gives_and_takes_before_somebody_joins_too(app: App, who: str, spelling: str) -> None:
+    session_id = await app.book()
+    status, document = await change(app, session_id, "kid", who, **{spelling: False})
+    assert (status, document["userId"], document["micAllowed"], document["cameraAllowed"]) == (200, "kid", False, True)
+    assert (document["joinedAt"], document["online"]) == (None, False)
+    assert await listed(app, session_id) == [document]
+    status, document = await change(app, session_id, "kid", who, micAllowed=True, cameraAllowed=False)
+    assert (document["micAllowed"], document["cameraAllowed"]) == (True, False)
+    rows = await app.pool.fetch("SELECT kind, data FROM session_events ORDER BY seq")
+    assert [(row["kind"], row["data"]["micAllowed"], row["data"]["cameraAllowed"]) for row in rows] == [
+        ("permissions_changed", False, True),
+        ("permissions_changed", True, False),
+    ]
+
+
+async def test_what_is_so_already_is_no_event(app: App) -> None:
+    session_id = await app.book()
+    for body in ({"micAllowed": True}, {"wasKicked": False}, {}):
+        assert (await change(app, session_id, "kid", **body))[0] == 200
+    assert await app.pool.fetchval("SELECT count(*) FROM session_events") == 0
+
+
+async def test_a_host_removes_and_lets_back_in(app: App) -> None:
+    session_id = await app.book()
+    for _ in range(2):
+        status, document = await change(app, session_id, "kid", wasKicked=True)
+        assert (status, document["wasKicked"]) == (200, True)
+    answer = await app.call("kid", "GET", f"/sessions/{session_id}/participants")
+    assert (answer.status, answer.error) == (403, "kicked")
+    assert (await change(app, session_id, "kid", wasKicked=False))[1]["wasKicked"] is False
+    assert (await listed(app, session_id))[0]["wasKicked"] is False
+    kinds = await app.pool.fetch("SELECT kind FROM session_events")
+    assert [row["kind"] for row in kinds] == ["participant_kicked"]
+
+
+@pytest.mark.parametrize("who", ["kid", "mum", "gran", *STRANGERS])
+async def test_only_the_host_changes_anything(app: App, who: str) -> None:
+    session_id = await app.book()
+    before = await contents(app.pool)
+    for body in ({"wasKicked": True}, {"micAllowed": False}, {"wasKicked": False}):
+        status, document = await change(app, session_id, "kid", who, **body)
+        assert (status, document["error"]) == (403, "not_host" if who not in STRANGERS else "forbidden")
+    assert await contents(app.pool) == before
+
+
+@pytest.mark.parametrize(
+    ("user_id", "status", "code"),
+    [
+        ("nobody", 404, "participant_not_found"),
+        ("kid2", 404, "participant_not_found"),
+        ("teach2", 404, "participant_not_found"),
+        ("%00", 404, "participant_not_found"),
+        ("x" * 600, 404, "participant_not_found"),
+        ("%FF", 404, "participant_not_found"),
+        ("teach", 409, "host_stays"),
+    ],
+)
+async def test_who_cannot_be_removed_stays(app: App, user_id: str, status: int, code: str) -> None:
+    session_id = await app.book()
+    before = await contents(app.pool)
+    answered, document = await change(app, session_id, user_id, wasKicked=True)
+    assert (answered, document["error"]) == (status, code)
+    assert await contents(app.pool) == before
+
+
+async def test_an_admin_is_not_removed(app: App) -> None:
+    session_id = await app.book()
+    await visit(app, session_id, "boss")
+    assert (await change(app, session_id, "boss", wasKicked=True))[1]["error"] == "admin_stays"
+    assert (await change(app, session_id, "boss", micAllowed=False))[0] == 200
+
+
+@pytest.mark.parametrize("body", [{"micAllowed": "no"}, {"wasKicked": 1}, {"camera_allowed": []}])
+async def test_what_is_no_change_is_400(app: App, body: dict[str, Any]) -> None:
+    status, document = await change(app, await app.book(), "kid", **body)
+    assert (status, document["error"]) == (400, "validation_failed")
+
+
+async def test_a_session_that_is_not_there_has_no_participants(app: App) -> None:
+    status, document = await change(app, uuid4(), "kid", wasKicked=True)
+    assert (status, document["error"]) == (404, "session_not_found")

@@ -1,0 +1,153 @@
+"""Who takes part: permissions, raised hands, and how far each has read."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from store import participants, visits
+from store.database import Pool
+from store.participants import Participant, ReadMark
+from store.visits import Change
+from tests.support.lessons import MEMBERS, book, database_pool
+
+WORKER = UUID(int=1)
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with database_pool(database) as pool:
+        await visits.renew_lease(pool, WORKER)
+        yield pool
+
+
+async def joins(pool: Pool, session_id: UUID, *user_ids: str, present: bool = True) -> None:
+    for user_id in user_ids:
+        await visits.record(pool, WORKER, [Change(session_id=session_id, user_id=user_id, present=present)])
+
+
+async def change(pool: Pool, session_id: UUID, user_id: str, **changes: bool | None) -> Participant:
+    async with pool.acquire() as connection, connection.transaction():
+        await participants.change(connection, session_id, user_id, **changes)
+    found = await participants.of_person(pool, session_id, user_id)
+    assert found is not None
+    return found
+
+
+def permissions(participant: Participant) -> tuple[bool, bool, bool, bool]:
+    return participant.mic_allowed, participant.camera_allowed, participant.hand_raised, participant.was_kicked
+
+
+async def test_first_comers_stand_first_and_those_who_never_came_last(pool: Pool) -> None:
+    session_id, other = await book(pool), await book(pool)
+    await joins(pool, session_id, "mum", "kid")
+    await joins(pool, other, "boss")
+    await joins(pool, session_id, "mum", present=False)
+    await change(pool, session_id, "gran", mic_allowed=False)
+    found = await participants.of_session(pool, session_id)
+    assert [(p.user_id, p.online, p.role, p.first_name) for p in found] == [
+        ("mum", False, "parent", "Mum"),
+        ("kid", True, "student", "Kid"),
+        ("gran", False, "parent", "Gran"),
+    ]
+    assert [p.joined_at is None for p in found] == [False, False, True]
+    assert [p.left_at is None for p in found] == [False, True, True]
+    by_session = await participants.of_sessions(pool, [session_id, other, uuid4()])
+    assert [p.user_id for p in by_session[session_id]] == ["mum", "kid"], "those who ever joined"
+    assert [p.user_id for p in by_session[other]] == ["boss"]
+    assert sorted(len(joined) for joined in by_session.values()) == [0, 1, 2]
+
+
+async def test_nobody_takes_part_in_a_session_that_is_not_there(pool: Pool) -> None:
+    assert await participants.of_session(pool, uuid4()) == []
+    assert await participants.of_person(pool, uuid4(), "kid") is None
+
+
+async def test_what_is_not_given_stays(pool: Pool) -> None:
+    session_id = await book(pool)
+    assert permissions(await change(pool, session_id, "kid")) == (True, True, False, False)
+    assert permissions(await change(pool, session_id, "kid", mic_allowed=False)) == (False, True, False, False)
+    assert permissions(await change(pool, session_id, "kid", hand_raised=True)) == (False, True, True, False)
+    assert permissions(await change(pool, session_id, "kid", was_kicked=True)) == (False, True, True, True)
+    after = await change(pool, session_id, "kid", camera_allowed=False, mic_allowed=True, was_kicked=False)
+    assert permissions(after) == (True, False, True, False)
+
+
+async def test_what_a_host_takes_before_somebody_comes_is_taken_when_they_come(pool: Pool) -> None:
+    session_id = await book(pool)
+    before = await change(pool, session_id, "kid", mic_allowed=False)
+    await joins(pool, session_id, "kid")
+    after = await participants.of_person(pool, session_id, "kid")
+    assert after is not None
+    assert (after.id, after.mic_allowed, after.online) == (before.id, False, True)
+
+
+async def read_seq(pool: Pool, session_id: UUID, user_id: str) -> int:
+    found = await participants.of_person(pool, session_id, user_id)
+    assert found is not None
+    return found.read_seq
+
+
+async def test_a_read_mark_moves_forward_only(pool: Pool) -> None:
+    session_id = await book(pool)
+    await joins(pool, session_id, "kid", "mum")
+
+    def mark(seq: int, user_id: str = "kid") -> ReadMark:
+        return ReadMark(session_id=session_id, user_id=user_id, seq=seq)
+
+    assert await participants.mark_read(pool, [mark(5)]) == [True]
+    assert await participants.mark_read(pool, [mark(5), mark(4)]) == [False, False]
+    assert await participants.mark_read(pool, [mark(6), mark(2, "mum"), mark(9), mark(7)]) == [False, True, True, False]
+    assert (await read_seq(pool, session_id, "kid"), await read_seq(pool, session_id, "mum")) == (9, 2)
+    assert await participants.mark_read(pool, []) == []
+
+
+async def test_who_never_joined_has_no_mark(pool: Pool) -> None:
+    session_id = await book(pool)
+    assert await participants.mark_read(pool, [ReadMark(session_id=session_id, user_id="kid", seq=3)]) == [False]
+    assert await participants.of_session(pool, session_id) == []
+
+
+async def test_marks_and_visits_of_many_at_once_never_deadlock_and_the_furthest_stays(pool: Pool) -> None:
+    session_ids = [await book(pool) for _ in range(4)]
+    for session_id in session_ids:
+        await joins(pool, session_id, *MEMBERS)
+    furthest: dict[tuple[UUID, str], int] = {}
+    moved: list[tuple[UUID, str, int]] = []
+
+    async def marks() -> None:
+        for _ in range(20):
+            batch = [
+                ReadMark(
+                    session_id=random.choice(session_ids), user_id=random.choice(MEMBERS), seq=random.randint(1, 10_000)
+                )
+                for _ in range(10)
+            ]
+            for mark in batch:
+                key = (mark.session_id, mark.user_id)
+                furthest[key] = max(mark.seq, furthest.get(key, 0))
+            answers = await participants.mark_read(pool, batch)
+            moved.extend((m.session_id, m.user_id, m.seq) for m, has in zip(batch, answers, strict=True) if has)
+
+    async def comings_and_goings() -> None:
+        for _ in range(15):
+            changes = [
+                Change(
+                    session_id=random.choice(session_ids), user_id=random.choice(MEMBERS), present=random.random() < 0.5
+                )
+                for _ in range(8)
+            ]
+            await visits.record(pool, WORKER, changes)
+
+    async def moderation() -> None:
+        for _ in range(30):
+            await change(pool, random.choice(session_ids), random.choice(MEMBERS), mic_allowed=random.random() < 0.5)
+
+    await asyncio.gather(marks(), marks(), marks(), comings_and_goings(), moderation(), moderation())
+    for (session_id, user_id), seq in furthest.items():
+        assert await read_seq(pool, session_id, user_id) == seq
+        assert (session_id, user_id, seq) in moved

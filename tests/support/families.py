@@ -1,0 +1,104 @@
+"""A lesson with everything in it, and its ids put into the paths of the route table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+from uuid import UUID
+
+from handlers.http.routes import Route
+from tests.support.apps import App
+
+#: What every family writes wherever it can: nobody else may ever be shown it.
+SECRET_WORDS: Final = "what is nobody else's business"
+
+#: What stands for a parameter, by the piece of the path before it: an attribute of Family.
+FILLERS: Final[Mapping[tuple[str, str], str]] = {
+    ("sessions", "{ref}"): "lesson_id",
+    ("bookings", "{id}"): "lesson_id",
+    ("messages", "{id}"): "message_id",
+    ("participants", "{user_id}"): "student",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """A student, a teacher, and their lesson."""
+
+    student: str
+    teacher: str
+    parent: str
+    lesson_id: UUID
+    room_name: str
+    message_id: UUID
+
+
+async def make_family(app: App, *, student: str, teacher: str, parent: str) -> Family:
+    """Book their lesson, and leave a trace of each kind in it."""
+    lesson_id = await app.book(student=student, teacher=teacher, parent=parent, status="confirmed")
+    path = f"/sessions/{lesson_id}"
+    said = await app.call(student, "POST", f"{path}/messages", {"text": SECRET_WORDS})
+    note = {"text": SECRET_WORDS, "timestamp": "2030-01-01T00:00:00Z"}
+    for answer in (
+        said,
+        await app.call(teacher, "PUT", path, {"status": "active", "notes": [note]}),
+        await app.call(teacher, "PATCH", f"{path}/participants/{student}", {"micAllowed": False}),
+    ):
+        assert answer.status < 300, answer
+    room_name = await app.pool.fetchval("SELECT room_name FROM sessions WHERE id = $1", lesson_id)
+    return Family(
+        student=student,
+        teacher=teacher,
+        parent=parent,
+        lesson_id=lesson_id,
+        room_name=room_name,
+        message_id=UUID(said.body["id"]),
+    )
+
+
+def parameters(path: str) -> list[tuple[str, str]]:
+    """The parameters of a path, each with the piece before it."""
+    pieces = path.split("/")
+    return [(before, piece) for before, piece in pairwise(pieces) if "{" in piece]
+
+
+def fill(route: Route, *families: Family) -> str:
+    """The route's path with ids: the first parameter is the first family's, and so on; the last one's for the rest."""
+    path = route.path
+    for index, (before, parameter) in enumerate(parameters(path)):
+        attribute = FILLERS.get((before, parameter))
+        assert attribute is not None, (
+            f"{route.method} {route.path} is new: say in {__name__}.FILLERS what stands for {parameter} after {before}"
+        )
+        family = families[min(index, len(families) - 1)]
+        path = path.replace(f"{before}/{parameter}", f"{before}/{getattr(family, attribute)}", 1)
+    return path
+
+
+#: A body that the route accepts from those who may, where it takes one.
+BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
+    ("POST", "/profiles"): {"user_id": "kid", "role": "student", "profile_data": {"name": "Changed"}},
+    ("POST", "/bookings"): {
+        "student_id": "kid",
+        "teacher_id": "teach2",
+        "start_time": "2040-01-01T09:00:00Z",
+        "end_time": "2040-01-01T10:00:00Z",
+    },
+    ("PATCH", "/bookings/{id}"): {"status": "cancelled"},
+    ("POST", "/sessions"): {},
+    ("PUT", "/sessions/{ref}"): {"notes": []},
+    ("POST", "/sessions/{ref}/messages"): {"text": "changed"},
+    ("PATCH", "/sessions/{ref}/messages/{id}"): {"text": "changed"},
+    ("PATCH", "/sessions/{ref}/participants/{user_id}"): {"wasKicked": True},
+}
+
+
+def body_for(route: Route) -> Mapping[str, Any] | None:
+    """A body that is sound. None: the route takes none."""
+    if route.method in ("GET", "HEAD", "DELETE"):
+        return None
+    body = BODIES.get((route.method, route.path))
+    assert body is not None, f"{route.method} {route.path} is new: say in {__name__}.BODIES what it takes"
+    return body

@@ -1,0 +1,198 @@
+"""Another family's ids, on every route there is: refused, nothing leaked, nothing changed (security.md 2, 5).
+
+The tests walk the route table, so a route is in them from the day it is listed.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import jwt
+import pytest
+
+from handlers.http.routes import Route, demo_routes, routes
+from tests.support.apps import Answer, App, contents, running_app
+from tests.support.families import SECRET_WORDS, Family, body_for, fill, make_family, parameters
+from tests.support.lessons import STRANGERS
+from tests.support.tokens import SECRET, mint
+
+PRIVATE: Final = [route for route in routes() if not route.public]
+WITH_PARAMETERS: Final = [route for route in PRIVATE if parameters(route.path)]
+WITHOUT_PARAMETERS: Final = [route for route in PRIVATE if not parameters(route.path)]
+
+
+def named(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+@pytest.fixture
+async def app(database: str) -> AsyncIterator[App]:
+    async with running_app(database) as app:
+        yield app
+
+
+@pytest.fixture
+async def theirs(app: App) -> Family:
+    return await make_family(app, student="kid", teacher="teach", parent="gran")
+
+
+@pytest.fixture
+async def ours(app: App) -> Family:
+    return await make_family(app, student="kid2", teacher="teach2", parent="mum2")
+
+
+def methods(route: Route) -> tuple[str, ...]:
+    return ("GET", "HEAD") if route.method == "GET" else (route.method,)
+
+
+def assert_refused(answer: Answer, theirs: Family, *statuses: int) -> None:
+    """It says no, and nothing but no."""
+    assert answer.status in statuses, answer
+    if answer.body:
+        assert set(answer.body) == {"error", "message", "status_code"}, answer
+        assert answer.body["status_code"] == answer.status
+    said = f"{answer.body} {dict(answer.headers)}"
+    for secret in (SECRET_WORDS, theirs.room_name, str(theirs.message_id), "Gran", "Mum"):
+        assert secret not in said, answer
+
+
+@pytest.mark.parametrize("route", WITH_PARAMETERS, ids=named)
+async def test_another_familys_ids_open_nothing(app: App, ours: Family, theirs: Family, route: Route) -> None:
+    before = await contents(app.pool)
+    for who in STRANGERS:
+        for method in methods(route):
+            answer = await app.call(who, method, fill(route, theirs), body_for(route))
+            assert_refused(answer, theirs, 403, 404)
+            by_name = fill(route, theirs).replace(f"/sessions/{theirs.lesson_id}", f"/sessions/{theirs.room_name}")
+            refused = await app.call(who, method, by_name, body_for(route))
+            assert refused.status in (403, 404), refused
+    # One's own lesson does not lead to what is another's.
+    if len(parameters(route.path)) > 1:
+        for who in STRANGERS:
+            answer = await app.call(who, route.method, fill(route, ours, theirs), body_for(route))
+            assert_refused(answer, theirs, 403, 404)
+    assert await contents(app.pool) == before
+
+
+@pytest.mark.parametrize("route", WITH_PARAMETERS, ids=named)
+async def test_the_same_request_is_granted_to_those_who_may(app: App, theirs: Family, route: Route) -> None:
+    """Else a test above might pass for another reason than who asks."""
+    answer = await app.call("boss", route.method, fill(route, theirs), body_for(route))
+    if route.path.endswith("/messages/{id}") and route.method == "PATCH":
+        answer = await app.call(theirs.student, route.method, fill(route, theirs), body_for(route))
+    assert answer.status in (200, 201, 204), answer
+
+
+async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: Family, ours: Family) -> None:
+    attempts: Mapping[str, list[tuple[str, Any, tuple[int, ...]]]] = {
+        "GET /profiles": [("/profiles?user_id=nobody", None, (404,))],
+        "POST /profiles": [("/profiles", body_for(route_named("POST /profiles")), (403,))],
+        "GET /bookings": [
+            ("/bookings?student_id=kid", None, (403,)),
+            ("/bookings?teacher_id=teach", None, (403,)),
+            ("/bookings?student_id=kid&teacher_id=teach", None, (403,)),
+            ("/bookings?student_id=nobody", None, (403,)),
+            ("/bookings", None, (400,)),
+        ],
+        "POST /bookings": [("/bookings", body_for(route_named("POST /bookings")), (403,))],
+        "POST /sessions": [
+            ("/sessions", {"booking_id": str(theirs.lesson_id)}, (403,)),
+            ("/sessions", {"bookingId": str(theirs.lesson_id)}, (403,)),
+            ("/sessions", {"booking_id": theirs.room_name}, (404,)),
+        ],
+    }
+    assert set(attempts) == {named(route) for route in WITHOUT_PARAMETERS}, (
+        "a new route: how would a stranger misuse it?"
+    )
+    before = await contents(app.pool)
+    for name, tries in attempts.items():
+        for path, body, statuses in tries:
+            for who in STRANGERS:
+                answer = await app.call(who, name.split()[0], path, body)
+                assert_refused(answer, theirs, *statuses)
+    assert await contents(app.pool) == before
+
+
+async def test_a_strangers_profile_shows_no_address(app: App, theirs: Family) -> None:
+    await app.pool.execute("UPDATE users SET email = 'kid@example.org', profile_set = true WHERE id = 'kid'")
+    for who in STRANGERS:
+        answer = await app.call(who, "GET", f"/profiles?user_id={theirs.student}")
+        assert (answer.status, answer.body["profile"]["email"]) == (200, None)
+
+
+async def test_two_lessons_of_one_teacher_are_two(app: App) -> None:
+    """A student of the same teacher is as much a stranger as any."""
+    first = await make_family(app, student="kid", teacher="teach", parent="gran")
+    await make_family(app, student="kid2", teacher="teach", parent="mum2")
+    before = await contents(app.pool)
+    for route in WITH_PARAMETERS:
+        for who in ("kid2", "mum2"):
+            assert_refused(await app.call(who, route.method, fill(route, first), body_for(route)), first, 403, 404)
+    assert await contents(app.pool) == before
+
+
+def route_named(name: str) -> Route:
+    return next(route for route in routes() if named(route) == name)
+
+
+def other_tokens() -> dict[str, str | None]:
+    """What is no token of ours, though it says that it is the administrator's."""
+    claims = {"sub": "boss", "role": "admin", "exp": int(time.time()) + 3600}
+    good = mint("boss", "admin")
+    return {
+        "none": None,
+        "empty": "Bearer ",
+        "no scheme": good,
+        "basic": f"Basic {good}",
+        "garbage": "Bearer x.y.z",
+        "expired": f"Bearer {mint('boss', 'admin', exp=int(time.time()) - 1)}",
+        "not yet": f"Bearer {mint('boss', 'admin', nbf=int(time.time()) + 3600)}",
+        "without end": f"Bearer {mint('boss', 'admin', exp=None)}",
+        "another secret": f"Bearer {mint('boss', 'admin', secret='x' * 40)}",
+        "unsigned": f"Bearer {jwt.encode(claims, '', 'none')}",
+        "another algorithm": f"Bearer {jwt.encode(claims, SECRET, 'HS384')}",
+        "cut": f"Bearer {good[:-2]}",
+        "critical": f"Bearer {jwt.encode(claims, SECRET, 'HS256', headers={'crit': ['x'], 'x': 1})}",
+        "no role": f"Bearer {mint('boss', 'king')}",
+    }
+
+
+@pytest.mark.parametrize("kind", other_tokens())
+async def test_without_a_token_of_ours_every_private_route_is_401(app: App, theirs: Family, kind: str) -> None:
+    header = other_tokens()[kind]
+    headers = {} if header is None else {"Authorization": header}
+    before = await contents(app.pool)
+    for route in PRIVATE:
+        for method in methods(route):
+            answer = await app.call(None, method, fill(route, theirs), body_for(route), headers=headers)
+            assert_refused(answer, theirs, 401)
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert await contents(app.pool) == before
+
+
+async def test_public_routes_and_no_others_answer_without_a_token(app: App) -> None:
+    public = [route for route in routes() if route.public]
+    assert {route.path for route in public} == {"/healthz", "/readyz"}
+    for route in public:
+        assert (await app.call(None, route.method, route.path)).status == 200
+    assert all(route.public and route.path.startswith("/demo") for route in demo_routes())
+
+
+async def test_the_app_serves_what_the_table_lists_and_the_pages(app: App) -> None:
+    """No route is added beside the table, where these tests would not see it."""
+    resources = {re.sub(r"\{(\w+):.*\}", r"{\1}", r.canonical) for r in app.client.app.router.resources()}
+    assert resources == {route.path for route in routes()} | {"/", "/static/{path}", "/socket.io/"}
+
+
+async def test_whoever_was_removed_is_refused_like_a_stranger(app: App, theirs: Family) -> None:
+    kick = await app.call("teach", "PATCH", f"/sessions/{theirs.lesson_id}/participants/gran", {"wasKicked": True})
+    assert kick.status == 200
+    before = await contents(app.pool)
+    for route in WITH_PARAMETERS:
+        if route.path.startswith("/sessions/"):
+            answer = await app.call("gran", route.method, fill(route, theirs), body_for(route))
+            assert (answer.status, answer.error) == (403, "kicked"), named(route)
+    assert await contents(app.pool) == before
