@@ -236,7 +236,6 @@ async def book(pool: Pool, identity: Identity, new: NewBooking) -> UUID:
                 booking_id=booking_id,
                 host_id=teacher.id,
                 starts_at=new.start_time,
-                ends_at=new.end_time,
             )
     return booking_id
 
@@ -268,7 +267,6 @@ async def change(live: Live, identity: Identity, booking_id: UUID, wanted: Booki
                     booking_id,
                     status=after.status,
                     starts_at=after.start_time,
-                    ends_at=after.end_time,
                     actor_id=identity.user_id,
                 )
     live.publish(entries)

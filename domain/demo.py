@@ -81,7 +81,6 @@ async def prepare(pool: Pool, now: datetime | None = None) -> Lesson:
                 booking_id=booking_id,
                 host_id=TEACHER,
                 starts_at=starts_at,
-                ends_at=starts_at + LESSON_LENGTH,
                 title=LESSON_TITLE,
             )
             made = await sessions.find(connection, booking_id)

@@ -13,6 +13,7 @@ import contextlib
 import random
 import time
 import uuid
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -20,6 +21,8 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from realtime.events import Event
@@ -32,8 +35,10 @@ REDIS_SECONDS: Final = 2.0
 RECONNECT_SECONDS: Final = (0.1, 1.0)
 #: Seconds of silence after which a subscription's connection is asked whether it is still there.
 HEARTBEAT_SECONDS: Final = 1.0
-#: Events that wait for Redis. While it is away the oldest go: receivers read them from the database.
+#: Events that wait for Redis. Beyond it the oldest go: receivers read them from the database.
 MAX_WAITING_EVENTS: Final = 10_000
+#: Seconds that an event waits for Redis. Later it is of no use: receivers have read the database meanwhile.
+WAITING_SECONDS: Final = 5.0
 #: Publishes in one round trip.
 MAX_PIPELINE: Final = 500
 
@@ -56,7 +61,8 @@ class Bus(Protocol):
         Returns once other workers' events arrive, or at once while the bus is away.
         """
 
-    async def unsubscribe(self, channel: str) -> None: ...
+    def unsubscribe(self, channel: str) -> None:
+        """Have nothing delivered from now on."""
 
     def on_gap(self, missed: Callable[[], None]) -> None:
         """Have `missed` called when events of other workers may have been lost, after they come again."""
@@ -82,7 +88,7 @@ class LocalBus:
     async def subscribe(self, channel: str, deliver: Deliver) -> None:
         self._subscribers[channel] = deliver
 
-    async def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, channel: str) -> None:
         self._subscribers.pop(channel, None)
 
     def on_gap(self, missed: Callable[[], None]) -> None:
@@ -104,6 +110,13 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Envelope).decode
 
 
+class _Subscriptions(PubSub):
+    """A connection for subscriptions that ends when it is lost: to reconnect in silence would hide the gap."""
+
+    async def on_connect(self, connection: Any) -> None:
+        raise ConnectionError("the subscriptions' connection was lost")
+
+
 class RedisBus:
     """Redis publish/subscribe, one Redis channel per channel; a worker hears only what it has subscribed to."""
 
@@ -113,14 +126,21 @@ class RedisBus:
             socket_connect_timeout=REDIS_SECONDS,
             socket_timeout=REDIS_SECONDS,
             socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),  # what is lost is noticed here, and tried again here
         )
         self._prefix = prefix
         self._origin = uuid.uuid4().hex
         self._subscribers: dict[str, Deliver] = {}
-        self._confirmations: dict[str, asyncio.Future[None]] = {}
+        # Of the present connection: channels to look at, those asked for, and how many answers are due to each.
         self._pubsub: PubSub | None = None
-        self._outgoing: list[tuple[str, bytes]] = []
+        self._changed: set[str] = set()
+        self._change_here = asyncio.Event()
+        self._asked: set[str] = set()
+        self._due: Counter[str] = Counter()
+        self._confirmations: dict[str, asyncio.Future[None]] = {}
+        self._outgoing: deque[tuple[float, str, bytes]] = deque()
         self._outgoing_here = asyncio.Event()
+        self._sending = asyncio.Lock()
         self._missed: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.connected = False
@@ -148,69 +168,95 @@ class RedisBus:
         deliver = self._subscribers.get(channel)
         if deliver is not None:
             deliver(event)
-        self._outgoing.append((self._prefix + channel, _encode(_Envelope(self._origin, event))))
-        if len(self._outgoing) > MAX_WAITING_EVENTS:
-            del self._outgoing[: MAX_WAITING_EVENTS // 2]
+        self._outgoing.append((time.monotonic(), self._prefix + channel, _encode(_Envelope(self._origin, event))))
+        self._drop_the_old()
         self._outgoing_here.set()
 
     async def subscribe(self, channel: str, deliver: Deliver) -> None:
         self._subscribers[channel] = deliver
-        pubsub = self._pubsub
-        if pubsub is None:
+        if self._pubsub is None:
             return  # the next connection subscribes to everything that is wanted
+        if channel in self._asked and not self._due[channel]:
+            return
         confirmed = self._confirmations.setdefault(channel, asyncio.get_running_loop().create_future())
+        self._look_at(channel)
         try:
             async with asyncio.timeout(REDIS_SECONDS):
-                await pubsub.subscribe(self._prefix + channel)
                 await asyncio.shield(confirmed)
-        except (RedisError, OSError, TimeoutError):
+        except TimeoutError:
             logger.info("bus.subscription_waits", channel=channel)
 
-    async def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, channel: str) -> None:
         self._subscribers.pop(channel, None)
-        self._confirmed(channel)
+        self._confirm(channel)
+        self._look_at(channel)
+
+    def _look_at(self, channel: str) -> None:
         if self._pubsub is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.unsubscribe(self._prefix + channel)
-            if channel in self._subscribers:  # wanted again meanwhile
-                with contextlib.suppress(RedisError, OSError):
-                    await self._pubsub.subscribe(self._prefix + channel)
+            self._changed.add(channel)
+            self._change_here.set()
+
+    async def _adjust_forever(self, pubsub: PubSub) -> None:
+        while True:
+            await self._change_here.wait()
+            self._change_here.clear()
+            await self._adjust(pubsub)
+
+    async def _adjust(self, pubsub: PubSub) -> None:
+        """Subscribe to what is wanted by now, and unsubscribe from what is not: what changed meanwhile, at once."""
+        changed, self._changed = self._changed, set()
+        wanted = [one for one in changed if one in self._subscribers and one not in self._asked]
+        unwanted = [one for one in changed if one not in self._subscribers and one in self._asked]
+        self._asked.update(wanted)
+        self._asked.difference_update(unwanted)
+        self._due.update(wanted)
+        for change, channels in ((pubsub.subscribe, wanted), (pubsub.unsubscribe, unwanted)):
+            for start in range(0, len(channels), MAX_PIPELINE):
+                await change(*(self._prefix + channel for channel in channels[start : start + MAX_PIPELINE]))
 
     async def _receive_forever(self) -> None:
         await _retrying(self._receive, self._now_away)
 
     async def _receive(self) -> None:
         """Subscribe to everything wanted, say that something may have been missed, and deliver what comes."""
-        async with self._redis.pubsub() as pubsub:
+        async with _Subscriptions(self._redis.connection_pool) as pubsub:
             # A channel of its own keeps the connection subscribed while no session is here.
             await pubsub.subscribe(f"{self._prefix}worker-{self._origin}")
-            wanted = [self._prefix + channel for channel in self._subscribers]
-            for start in range(0, len(wanted), MAX_PIPELINE):
-                await pubsub.subscribe(*wanted[start : start + MAX_PIPELINE])
+            self._asked.clear()
+            self._due.clear()
+            self._changed = set(self._subscribers)
             self._pubsub = pubsub
-            # What was wanted between the list above and now:
-            late = [c for c in self._subscribers if self._prefix + c not in set(wanted)]
-            if late:
-                await pubsub.subscribe(*(self._prefix + channel for channel in late))
-            self._now_connected()
-            silent = 0
-            while True:
-                message = await pubsub.get_message(timeout=HEARTBEAT_SECONDS)
-                if message is not None:
-                    silent = 0
-                    self._handle(message)
-                    continue
-                silent += 1
-                if silent > REDIS_SECONDS / HEARTBEAT_SECONDS + 1:
-                    raise ConnectionError("Redis does not answer")
-                await pubsub.ping()
+            await self._adjust(pubsub)
+            await pubsub.ping()  # answered after all that
+            adjusting = asyncio.create_task(self._adjust_forever(pubsub), name="bus-adjust")
+            try:
+                await self._listen(pubsub, adjusting)
+            finally:
+                adjusting.cancel()
+                await asyncio.gather(adjusting, return_exceptions=True)
+
+    async def _listen(self, pubsub: PubSub, adjusting: asyncio.Task[None]) -> None:
+        silent = 0
+        while not adjusting.done():
+            message = await pubsub.get_message(timeout=HEARTBEAT_SECONDS)
+            if message is not None:
+                silent = 0
+                self._handle(message)
+                continue
+            silent += 1
+            if silent > REDIS_SECONDS / HEARTBEAT_SECONDS + 1:
+                raise ConnectionError("Redis does not answer")
+            await pubsub.ping()
+        adjusting.result()
 
     def _handle(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "message":
             self._deliver(message["channel"], message["data"])
         elif kind == "subscribe":
-            self._confirmed(message["channel"].decode().removeprefix(self._prefix))
+            self._answered(message["channel"].decode().removeprefix(self._prefix))
+        elif kind == "pong" and not self.connected:
+            self._now_connected()
 
     def _deliver(self, channel: bytes, data: bytes) -> None:
         try:
@@ -227,14 +273,20 @@ class RedisBus:
             except Exception:
                 logger.exception("bus.delivery_failed", channel=channel.decode())
 
-    def _confirmed(self, channel: str) -> None:
+    def _answered(self, channel: str) -> None:
+        self._due[channel] -= 1
+        if self._due[channel] <= 0:
+            del self._due[channel]
+            if channel in self._asked:
+                self._confirm(channel)
+
+    def _confirm(self, channel: str) -> None:
         confirmation = self._confirmations.pop(channel, None)
         if confirmation is not None and not confirmation.done():
             confirmation.set_result(None)
 
     def _now_connected(self) -> None:
-        if not self.connected:
-            logger.info("bus.connected")
+        logger.info("bus.connected")
         self.connected = True
         for missed in self._missed:
             missed()
@@ -245,26 +297,36 @@ class RedisBus:
             logger.warning("bus.away", reason=str(error) or type(error).__name__)
         self.connected = False
         for channel in list(self._confirmations):
-            self._confirmed(channel)
+            self._confirm(channel)
 
     async def _send_forever(self) -> None:
-        # What could not be sent is not sent again: receivers find it in the database.
         await _retrying(self._send, lambda error: logger.info("bus.not_sent", reason=type(error).__name__))
 
     async def _send(self) -> None:
         while True:
+            await self._send_waiting()
             await self._outgoing_here.wait()
             self._outgoing_here.clear()
-            await self._send_waiting()
 
     async def _send_waiting(self) -> None:
-        """Publish what waits, in order, many in one round trip."""
-        while self._outgoing:
-            batch, self._outgoing = self._outgoing[:MAX_PIPELINE], self._outgoing[MAX_PIPELINE:]
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for channel, data in batch:
-                    pipeline.publish(channel, data)
-                await pipeline.execute()
+        """Publish what waits, in order, many in one round trip. What fails waits again."""
+        async with self._sending:
+            while self._outgoing:
+                batch = [self._outgoing.popleft() for _ in range(min(MAX_PIPELINE, len(self._outgoing)))]
+                try:
+                    async with self._redis.pipeline(transaction=False) as pipeline:
+                        for _, channel, data in batch:
+                            pipeline.publish(channel, data)
+                        await pipeline.execute()
+                except BaseException:
+                    self._outgoing.extendleft(reversed(batch))
+                    self._drop_the_old()
+                    raise
+
+    def _drop_the_old(self) -> None:
+        oldest = time.monotonic() - WAITING_SECONDS
+        while self._outgoing and (len(self._outgoing) > MAX_WAITING_EVENTS or self._outgoing[0][0] < oldest):
+            self._outgoing.popleft()
 
 
 async def _retrying(work: Callable[[], Awaitable[None]], failed: Callable[[Exception], None]) -> None:
@@ -276,6 +338,9 @@ async def _retrying(work: Callable[[], Awaitable[None]], failed: Callable[[Excep
         try:
             await work()
         except (RedisError, OSError, TimeoutError) as error:
+            failed(error)
+        except Exception as error:
+            logger.exception("bus.failed")
             failed(error)
         if time.monotonic() - started > most:
             pause = least

@@ -7,6 +7,12 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable, Hashable
+from typing import Final
+
+#: What was dropped stays in the heap, and holds its key, until it outnumbers what was not by this much.
+SPARE_ENTRIES: Final = 64
+#: Seconds between two looks at the clock, which may be set meanwhile.
+LOOK_SECONDS: Final = 60.0
 
 #: Seconds are wall-clock time here: tokens expire by it, whatever the process slept through.
 Clock = Callable[[], float]
@@ -27,15 +33,23 @@ class Deadlines:
         number = next(self._numbers)
         self._current[key] = number
         heapq.heappush(self._heap, (at, number, key, callback))
+        self._forget_the_dropped()
         self._arm()
 
     def drop(self, key: Hashable) -> None:
         self._current.pop(key, None)
+        self._forget_the_dropped()
 
     def close(self) -> None:
         self._current.clear()
+        self._heap.clear()
         if self._timer is not None:
             self._timer.cancel()
+
+    def _forget_the_dropped(self) -> None:
+        if len(self._heap) > 2 * len(self._current) + SPARE_ENTRIES:
+            self._heap = [entry for entry in self._heap if self._current.get(entry[2]) == entry[1]]
+            heapq.heapify(self._heap)
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -44,15 +58,17 @@ class Deadlines:
         while self._heap and self._current.get(self._heap[0][2]) != self._heap[0][1]:
             heapq.heappop(self._heap)
         if self._heap:
-            wait = min(max(0.0, self._heap[0][0] - self._clock()), 60.0)
+            wait = min(max(0.0, self._heap[0][0] - self._clock()), LOOK_SECONDS)
             self._timer = asyncio.get_running_loop().call_later(wait, self._due)
 
     def _due(self) -> None:
         self._timer = None
         now = self._clock()
-        while self._heap and self._heap[0][0] <= now:
-            _, number, key, callback = heapq.heappop(self._heap)
-            if self._current.get(key) == number:
-                del self._current[key]
-                callback()
-        self._arm()
+        try:
+            while self._heap and self._heap[0][0] <= now:
+                _, number, key, callback = heapq.heappop(self._heap)
+                if self._current.get(key) == number:
+                    del self._current[key]
+                    callback()
+        finally:
+            self._arm()

@@ -70,15 +70,12 @@ class Room:
         self.members: set[Member] = set()
         self.tail: deque[Event] = deque(maxlen=TAIL_EVENTS)
         self.observe: Callable[[Event], bool] | None = None
-        self.ready: asyncio.Future[None] | None = None
+        self.opened = False
         self.holds = 0
+        self.lingering: asyncio.TimerHandle | None = None
         self._encode = encode
         self._early: dict[int, Event] = {}
         self._before_opening: list[Event] = []
-
-    @property
-    def opened(self) -> bool:
-        return self.ready is not None and self.ready.done() and not self.ready.cancelled()
 
     @property
     def has_gap(self) -> bool:
@@ -92,15 +89,17 @@ class Room:
             elif len(self._before_opening) < MAX_EARLY_EVENTS:
                 self._before_opening.append(event)
             return
-        if event.seq <= self.last_seq and self.opened:
+        if event.seq <= self.last_seq:
             return
-        if len(self._early) < MAX_EARLY_EVENTS:
+        # The next in turn is always taken, or a room with that many early ones would stand still for ever.
+        if event.seq == self.last_seq + 1 or len(self._early) < MAX_EARLY_EVENTS:
             self._early[event.seq] = event
         if self.opened:
             self._deliver_in_turn()
 
     def start_at(self, seq: int) -> None:
-        """Begin after `seq`; events that came meanwhile are delivered if they are newer."""
+        """Open after `seq`; events that came meanwhile are delivered if they are newer."""
+        self.opened = True
         self.last_seq = seq
         self._early = {early: event for early, event in self._early.items() if early > seq}
         hints, self._before_opening = self._before_opening, []
@@ -164,55 +163,65 @@ class Hub:
         self._polled = polled
         self._passing = passing
         self._rooms: dict[str, Room] = {}
+        self._openings: dict[str, asyncio.Task[None]] = {}
         self._poller: asyncio.Task[None] | None = None
         self._poll_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._catching_up: set[str] = set()
+        self._catching_up: set[Room] = set()
 
     @property
     def rooms(self) -> Sequence[Room]:
-        return [room for room in self._rooms.values() if room.opened]
+        return list(self._rooms.values())
 
     def start(self) -> None:
         self._bus.on_gap(self._poll_now.set)
         self._poller = asyncio.create_task(self._poll_forever(), name="hub-poll")
 
     async def close(self) -> None:
-        tasks = [*self._tasks, *([self._poller] if self._poller else [])]
+        for room in self.rooms:
+            self._stop_lingering(room)
+        tasks = [*self._tasks, *self._openings.values(), *([self._poller] if self._poller else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def find(self, room_id: str) -> Room | None:
         """The room, if it is open here."""
-        room = self._rooms.get(room_id)
-        return room if room is not None and room.opened else None
+        return self._rooms.get(room_id)
 
     async def open(self, room_id: str) -> Room:
-        """The room, followed from now on. The caller holds it (:meth:`held`) until somebody is in it."""
-        room = self._rooms.get(room_id)
-        if room is None:
-            room = self._rooms[room_id] = Room(room_id, self._encode)
-            room.ready = asyncio.get_running_loop().create_future()
-            room.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
-            try:
-                await self._bus.subscribe(self._channel(room_id), self._receiver(room))
-                # After the subscription, so that nothing falls between the two.
-                position = await self._source.position(room_id)
-                await self._opened(room)
-            except BaseException as error:
-                del self._rooms[room_id]
-                room.ready.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
-                await self._bus.unsubscribe(self._channel(room_id))
-                raise
-            room.ready.set_result(None)
-            room.start_at(position)
-            if room.has_gap:
-                self._catch_up(room, pause=GAP_SECONDS)
-        else:
-            assert room.ready is not None
-            await asyncio.shield(room.ready)
-        return room
+        """The room, followed from now on. The caller holds it (:meth:`held`) until somebody is in it.
+
+        Whoever asks while it opens waits for the same opening, and gets the error with which it fails.
+        """
+        if room_id not in self._rooms:
+            # A task of its own: that one of those who wait is cancelled is nothing to the others.
+            opening = self._openings.get(room_id)
+            if opening is None:
+                opening = self._openings[room_id] = asyncio.create_task(self._open(room_id))
+                opening.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(opening)
+        return self._rooms[room_id]
+
+    async def _open(self, room_id: str) -> None:
+        room = Room(room_id, self._encode)
+        channel = self._channel(room_id)
+        try:
+            await self._bus.subscribe(channel, self._receiver(room))
+            # After the subscription, so that nothing falls between the two.
+            position = await self._source.position(room_id)
+            await self._opened(room)
+        except BaseException:
+            self._bus.unsubscribe(channel)
+            self._closed(room)
+            raise
+        finally:
+            del self._openings[room_id]
+        self._rooms[room_id] = room
+        room.start_at(position)
+        if room.has_gap:
+            self._catch_up(room, pause=GAP_SECONDS)
+        self._close_when_empty(room)
 
     @contextmanager
     def held(self, room_id: str) -> Iterator[None]:
@@ -244,14 +253,18 @@ class Hub:
 
     def _close_when_empty(self, room: Room) -> None:
         if not room.members and not room.holds:
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._close_if_empty, room)
+            self._stop_lingering(room)
+            room.lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._close_if_empty, room)
+
+    def _stop_lingering(self, room: Room) -> None:
+        if room.lingering is not None:
+            room.lingering.cancel()
 
     def _close_if_empty(self, room: Room) -> None:
-        if room.members or room.holds or self._rooms.get(room.id) is not room:
-            return
-        del self._rooms[room.id]
-        self._closed(room)
-        self._spawn(self._bus.unsubscribe(self._channel(room.id)))
+        if not room.members and not room.holds:
+            del self._rooms[room.id]
+            self._bus.unsubscribe(self._channel(room.id))
+            self._closed(room)
 
     # Catching up
 
@@ -265,20 +278,20 @@ class Hub:
                 return
 
     def _catch_up(self, room: Room, *, pause: float) -> None:
-        if room.id not in self._catching_up:
-            self._catching_up.add(room.id)
+        if room not in self._catching_up:
+            self._catching_up.add(room)
             self._spawn(self._read_gap(room, pause))
 
     async def _read_gap(self, room: Room, pause: float) -> None:
         """Read what is missing, unless it came by itself meanwhile."""
         try:
             await asyncio.sleep(pause)
-            if not pause or room.has_gap:
+            if self._rooms.get(room.id) is room and (not pause or room.has_gap):
                 await self.catch_up(room)
         except self._passing as error:
             logger.info("room.catch_up_waits", reason=str(error))
         finally:
-            self._catching_up.discard(room.id)
+            self._catching_up.discard(room)
 
     async def _poll_forever(self) -> None:
         while True:
@@ -297,12 +310,12 @@ class Hub:
                 logger.exception("hub.poll_failed")
 
     async def _poll(self) -> None:
-        rooms = {room.id: room for room in self.rooms}
-        if not rooms:
+        if not self._rooms:
             return
-        for room_id, seq in (await self._source.positions(list(rooms))).items():
-            if seq > rooms[room_id].last_seq:
-                self._catch_up(rooms[room_id], pause=0)
+        for room_id, seq in (await self._source.positions(list(self._rooms))).items():
+            room = self._rooms.get(room_id)
+            if room is not None and seq > room.last_seq:
+                self._catch_up(room, pause=0)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         async def run() -> None:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -24,7 +25,8 @@ MAX_BATCH_ENTRIES: Final = 500
 MAX_BATCH_BYTES: Final = 1024 * 1024
 #: Entries that may wait. Beyond it the database is too slow for the load, and new entries are refused.
 MAX_WAITING_ENTRIES: Final = 10_000
-#: Seconds for which a batch is tried again while the database is away: long enough for its restart.
+#: Seconds from its arrival for which an entry is tried again while the database is away: long enough for its
+#: restart. Counted from the arrival, so that those who waited behind others do not wait as long once more.
 RETRY_SECONDS: Final = 8.0
 #: Seconds between two tries.
 RETRY_PAUSE_SECONDS: Final = 0.1
@@ -45,8 +47,8 @@ class Log(Generic[Entry, Result]):
 
     `write(batch, again)` writes all of a batch or, when it raises, nothing of it; it answers for each entry in
     order, with an exception for an entry that is refused. `again` is true when an earlier try of the same
-    batch may have been committed. An error of type `passing` is tried again for :data:`RETRY_SECONDS`; after
-    any other, the batch is halved until the entry at fault fails alone.
+    batch may have been committed. After an error of type `passing` the batch is tried again, until its newest
+    entry has waited for :data:`RETRY_SECONDS`; after any other it is halved, until the entry at fault fails alone.
 
     `committed(entry, result)` is called in the order of the batch, before anybody who waits for it goes on.
     """
@@ -65,7 +67,7 @@ class Log(Generic[Entry, Result]):
         self._passing = passing
         self._committed = committed
         self._size = size
-        self._waiting: deque[tuple[Entry, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[_Waiting[Entry, Result]] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -79,7 +81,7 @@ class Log(Generic[Entry, Result]):
         if len(self._waiting) >= MAX_WAITING_ENTRIES:
             raise Overloaded(self._name)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entry, future))
+        self._waiting.append(_Waiting(entry, future, time.monotonic()))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_batches(), name=f"log-{self._name}")
         return future
@@ -99,48 +101,55 @@ class Log(Generic[Entry, Result]):
         finally:
             self._writer = None
 
-    def _next_batch(self) -> list[tuple[Entry, asyncio.Future[Result]]]:
-        batch: list[tuple[Entry, asyncio.Future[Result]]] = []
+    def _next_batch(self) -> list[_Waiting[Entry, Result]]:
+        batch: list[_Waiting[Entry, Result]] = []
         size = 0
         while self._waiting and len(batch) < MAX_BATCH_ENTRIES:
-            size += self._size(self._waiting[0][0])
+            size += self._size(self._waiting[0].entry)
             if batch and size > MAX_BATCH_BYTES:
                 break
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _settle(self, batch: list[tuple[Entry, asyncio.Future[Result]]], *, again: bool) -> None:
-        try:
-            results = await self._write_patiently([entry for entry, _ in batch], again)
-        except Exception as error:
-            if len(batch) > 1 and not isinstance(error, self._passing):
-                middle = len(batch) // 2
-                await self._settle(batch[:middle], again=again)
-                await self._settle(batch[middle:], again=again)
-                return
-            logger.warning("log.refused", log=self._name, entries=len(batch), reason=type(error).__name__)
-            results = [error] * len(batch)
-        for (entry, future), result in zip(batch, results, strict=True):
-            if isinstance(result, Exception):
-                if not future.done():
-                    future.set_exception(result)
-                    future.exception()  # whoever waited may be gone; that is no news
-                continue
-            if self._committed is not None:
-                try:
-                    self._committed(entry, result)
-                except Exception:
-                    logger.exception("log.not_announced", log=self._name)
-            if not future.done():
-                future.set_result(result)
-
-    async def _write_patiently(self, entries: list[Entry], again: bool) -> Sequence[Result | Exception]:
-        deadline = time.monotonic() + RETRY_SECONDS
-        while True:
+    async def _settle(self, batch: list[_Waiting[Entry, Result]], *, again: bool) -> None:
+        """Write a batch, or what can be written of it, and tell those who wait."""
+        results: Sequence[Result | Exception] | None = None
+        while results is None:
             try:
-                return await self._write(entries, again)
-            except self._passing:
-                if time.monotonic() > deadline:
-                    raise
-                again = True
-                await asyncio.sleep(RETRY_PAUSE_SECONDS)
+                results = await self._write([waiting.entry for waiting in batch], again)
+            except Exception as error:  # noqa: BLE001  # it goes to those who wait
+                passing = isinstance(error, self._passing)
+                if passing and time.monotonic() < batch[-1].since + RETRY_SECONDS:
+                    again = True
+                    await asyncio.sleep(RETRY_PAUSE_SECONDS)
+                    continue
+                if len(batch) > 1 and not passing:
+                    middle = len(batch) // 2
+                    await self._settle(batch[:middle], again=again)
+                    await self._settle(batch[middle:], again=again)
+                    return
+                logger.warning("log.refused", log=self._name, entries=len(batch), reason=type(error).__name__)
+                results = [error] * len(batch)
+        for waiting, result in zip(batch, results, strict=True):
+            self._tell(waiting, result)
+
+    def _tell(self, waiting: _Waiting[Entry, Result], result: Result | Exception) -> None:
+        if isinstance(result, Exception):
+            if not waiting.future.done():
+                waiting.future.set_exception(result)
+                waiting.future.exception()  # whoever waited may be gone; that is no news
+            return
+        if self._committed is not None:
+            try:
+                self._committed(waiting.entry, result)
+            except Exception:
+                logger.exception("log.not_announced", log=self._name)
+        if not waiting.future.done():
+            waiting.future.set_result(result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Entry, Result]):
+    entry: Entry
+    future: asyncio.Future[Result]
+    since: float

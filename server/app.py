@@ -32,6 +32,9 @@ SOCKET_PATH: Final = "/socket.io/"
 READINESS_SECONDS: Final = 1.0
 #: Connections that are told to move per second while draining; few move at once, a full worker in waves.
 MOVES_PER_SECOND: Final = 200
+#: How much of DRAIN_SECONDS moving may take, and how much writing what waits. The rest is for `server.worker`.
+MOVING_SHARE: Final = 0.5
+CLOSING_SHARE: Final = 0.2
 
 logger = structlog.get_logger(__name__)
 
@@ -75,6 +78,7 @@ def build(
     for route in app.router.routes():
         if route.resource is not None and route.resource.canonical == SOCKET_PATH:
             edge.open_to_everyone(app, route)  # a connection brings its token itself
+    app.on_shutdown.append(_cut)
     app.cleanup_ctx.append(partial(_database, settings=settings, dsn=dsn))
     app.cleanup_ctx.append(partial(_verifier, settings=settings, demo_secret=demo_secret))
     app.cleanup_ctx.append(partial(_live, settings=settings))
@@ -117,16 +121,25 @@ async def _live(app: web.Application, *, settings: Settings) -> AsyncIterator[No
     live = Live(pool, bus, uuid.uuid4())
     verifier: Verifier = app[keys.VERIFIER]
     door = Encounters(live, verifier, app[keys.PEOPLE], settings.limits)
-    sockets.register_namespace(EncountersNamespace(sockets, door, settings.limits))
+    sockets.register_namespace(EncountersNamespace(sockets, door))
     app[keys.LIVE] = live
     app[keys.READINESS] = lambda: _readiness(app, bus)
     await live.start()
     yield
-    await sockets.move_all(0)
     await door.close()
-    await live.close()
+    try:
+        async with asyncio.timeout(max(1.0, settings.drain_seconds * CLOSING_SHARE)):
+            await live.close()
+    except TimeoutError:
+        logger.warning("server.close_cut")
     await bus.close()
     await sockets.shutdown()
+
+
+async def _cut(app: web.Application) -> None:
+    """Close every connection that is left, before the answers under way are waited for."""
+    app[SOCKETS].draining = True
+    await app[SOCKETS].move_all(0)
 
 
 async def _readiness(app: web.Application, bus: Bus) -> Mapping[str, str]:
@@ -144,12 +157,13 @@ async def _readiness(app: web.Application, bus: Bus) -> Mapping[str, str]:
     return {"status": "ready" if ready else "unavailable", **parts}
 
 
-async def drain(app: web.Application, seconds: float) -> None:
+async def drain(app: web.Application, drain_seconds: float) -> None:
     """Leave without dropping a lesson: new connections are refused, those that are here are told to move.
 
-    Each connection is told its own moment, spread over at most half of `seconds`, and closed then. What was sent
-    before is committed and acked. Returns when everybody has gone, or after `seconds`.
+    Each connection is told its own moment, spread over at most a quarter of `drain_seconds`, and closed then. What
+    was sent before is committed and acked. Returns when everybody has gone, or after MOVING_SHARE of the time.
     """
+    seconds = drain_seconds * MOVING_SHARE
     sockets = app[SOCKETS]
     app[STATE].draining = True
     sockets.draining = True

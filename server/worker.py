@@ -16,8 +16,9 @@ from aiohttp import web
 from server.app import build, drain
 from server.settings import Settings
 
-#: Seconds that answers under way may take after everything else is done.
-SHUTDOWN_SECONDS: Final = 5.0
+#: How much of DRAIN_SECONDS answers under way may take once the connections have moved (aiohttp takes it twice: to
+#: wait, and to cancel). With the shares in `server.app` it makes one.
+ANSWERS_SHARE: Final = 0.15
 #: Connections that the kernel holds while the worker is busy.
 LISTEN_BACKLOG: Final = 1024
 
@@ -44,9 +45,10 @@ class Ending:
 
 
 @asynccontextmanager
-async def running(app: web.Application) -> AsyncIterator[web.AppRunner]:
+async def running(app: web.Application, settings: Settings) -> AsyncIterator[web.AppRunner]:
     """The application, started; stopped at the end."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+    patience = settings.drain_seconds * ANSWERS_SHARE
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=patience)
     await runner.setup()
     try:
         yield runner
@@ -64,7 +66,7 @@ async def serve_alone(
 ) -> None:
     """Serve everything that comes to `listener`, until asked to end. Calls `ready` when it begins."""
     app = build(settings, dsn, demo_secret=demo_secret)
-    async with running(app) as runner:
+    async with running(app, settings) as runner:
         await web.SockSite(runner, listener, backlog=LISTEN_BACKLOG).start()
         ready()
         await _until_ended(app, settings, ending)
@@ -77,7 +79,7 @@ async def serve_given(
     app = build(settings, dsn, demo_secret=demo_secret, worker=number)
     loop = asyncio.get_running_loop()
     welcoming: set[asyncio.Task[None]] = set()
-    async with running(app) as runner:
+    async with running(app, settings) as runner:
         server = runner.server
         assert server is not None, "the runner was set up"
 

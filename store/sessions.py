@@ -130,14 +130,12 @@ async def create_for_booking(
     booking_id: UUID,
     host_id: str,
     starts_at: datetime,
-    ends_at: datetime,
     title: str = "",
 ) -> None:
     """Make the session of a new booking: it has the booking's id. Inside the booking's transaction.
 
     `ends_at` of a booking's session stays empty until it has ended; the planned end is the booking's.
     """
-    del ends_at  # the booking keeps it
     await connection.execute(
         """
         INSERT INTO sessions (id, kind, booking_id, room_name, title, host_id, starts_at)
@@ -157,14 +155,12 @@ async def follow_booking(
     *,
     status: BookingStatus,
     starts_at: datetime,
-    ends_at: datetime,
     actor_id: str,
 ) -> list[LogEntry]:
     """Move a session along with its changed booking: its time, and its end when completed or cancelled.
 
     Inside the booking's transaction, which holds the booking's row. Returns what to publish after commit.
     """
-    del ends_at  # the booking keeps it
     session = await locked(connection, booking_id)
     if session is None:
         return []

@@ -104,7 +104,7 @@ async def follow(pool: Pool, booking_id: UUID, status: BookingStatus, **changes:
     session = await found(pool, booking_id)
     async with pool.acquire() as connection, connection.transaction():
         await bookings.locked(connection, booking_id)
-        times = {"starts_at": session.starts_at, "ends_at": session.starts_at + timedelta(hours=1)} | changes
+        times = {"starts_at": session.starts_at} | changes
         return await sessions.follow_booking(connection, booking_id, status=status, actor_id="teach", **times)
 
 

@@ -46,9 +46,11 @@ class Client:
         *,
         transports: Sequence[str] = BOTH_TRANSPORTS,
         headers: dict[str, str] | None = None,
+        source: str | None = None,
     ) -> Self:
-        """Connect with `token` in the connect packet. Raises ConnectRefusedError."""
-        client = cls(aiohttp.ClientSession())
+        """Connect with `token` in the connect packet, from the loopback address `source`. ConnectRefusedError."""
+        local = None if source is None else (source, 0)
+        client = cls(aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=local)))
         connecting = client.sio.connect(
             url,
             headers=headers or {},

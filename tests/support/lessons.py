@@ -78,7 +78,6 @@ async def book(
             booking_id=booking_id,
             host_id=teacher,
             starts_at=start,
-            ends_at=start + timedelta(minutes=50),
         )
         if status != "pending":
             await connection.execute("UPDATE bookings SET status = $2 WHERE id = $1", booking_id, status)

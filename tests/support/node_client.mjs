@@ -2,6 +2,7 @@
 //   {id, do: "connect", url, token, options}    answers when connected, or with `refused` and its data
 //   {id, do: "call", event, payload, timeout}   answers with the ack
 //   {id, do: "emit", event, payload}            answers at once
+//   {id, do: "burst", event, payloads}          emits all of them in one tick; answers with their acks
 //   {id, do: "token", token}                    the token for the next reconnection
 //   {id, do: "drop"}                            cuts the transport; the client then reconnects by itself
 //   {id, do: "disconnect"}
@@ -53,6 +54,10 @@ const commands = {
   emit({ id, event, payload }) {
     socket.emit(event, payload);
     say({ id, result: null });
+  },
+  burst({ id, event, payloads }) {
+    const acks = payloads.map((payload) => socket.emitWithAck(event, payload));
+    Promise.all(acks).then((result) => say({ id, result }));
   },
   token({ id, token: next }) {
     token = next;

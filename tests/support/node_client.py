@@ -53,6 +53,11 @@ class NodeClient:
         """Send an event that asks for no ack; while offline, the client keeps it for later."""
         await self._do("emit", event=event, payload=payload)
 
+    async def burst(self, event: str, payloads: list[Any]) -> list[Any]:
+        """Send an event with each of these payloads, all in one tick of its loop; their acks."""
+        acks: list[Any] = await self._do("burst", event=event, payloads=payloads)
+        return acks
+
     async def use_token(self, token: str) -> None:
         """The token for the next reconnection."""
         await self._do("token", token=token)
