@@ -7,7 +7,7 @@ from typing import Any
 
 from domain import access
 from domain.access import Member
-from domain.errors import Conflict, Forbidden, NotFound
+from domain.errors import BadRequest, Conflict, Forbidden, NotFound
 from domain.live import Live
 from store import events, participants, sessions, users
 from store.database import Connection
@@ -28,9 +28,11 @@ class ParticipantChange:
 async def change_participant(live: Live, member: Member, user_id: str, change: ParticipantChange) -> Participant:
     """Give, take, remove or let back in; the host may, for any member but the host.
 
-    Raises Forbidden, NotFound (no member), Conflict (the host cannot be removed).
+    Raises BadRequest (`nothing_to_change`), Forbidden, NotFound (no member), Conflict (the host cannot be removed).
     """
     access.require_host(member)
+    if change == ParticipantChange():
+        raise BadRequest("Say what to change: mic_allowed, camera_allowed or was_kicked.", code="nothing_to_change")
     entries: list[LogEntry] = []
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():

@@ -50,11 +50,24 @@ _PARTICIPANT = """
 """
 
 
-async def of_session(executor: Executor, session_id: UUID) -> list[Participant]:
-    """Everybody who joined, or whom the host gave or took something, first comers first."""
+async def of_session(
+    executor: Executor, session_id: UUID, *, after: str | None = None, limit: int
+) -> list[Participant]:
+    """Everybody who joined, or whom the host gave or took something, first comers first: `limit` of them, behind
+    the person `after`."""
     with translated():
         rows = await executor.fetch(
-            f"{_PARTICIPANT} WHERE p.session_id = $1 ORDER BY p.joined_at NULLS LAST, p.user_id", session_id
+            f"""
+            {_PARTICIPANT} WHERE p.session_id = $1 AND (
+                $2::text IS NULL OR (coalesce(p.joined_at, 'infinity'), p.user_id) > (
+                    SELECT coalesce(joined_at, 'infinity'), user_id FROM session_participants
+                    WHERE session_id = $1 AND user_id = $2
+                )
+            ) ORDER BY coalesce(p.joined_at, 'infinity'), p.user_id LIMIT $3
+            """,
+            session_id,
+            after,
+            limit,
         )
     return [Participant.from_row(row) for row in rows]
 

@@ -14,7 +14,7 @@ from domain.moderation import ParticipantChange
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.messages import entered
-from handlers.http.requests import path_text
+from handlers.http.requests import link, path_text, query_limit, query_text
 from store import participants
 from store.participants import Participant
 from store.sessions import Session
@@ -28,8 +28,11 @@ class Change(msgspec.Struct, frozen=True):
 
 async def index(request: web.Request) -> web.Response:
     session, _ = await entered(request)
-    joined = await participants.of_session(request.app[DATABASE], session.id)
-    return json_response([_document(session, participant) for participant in joined])
+    limit, after = query_limit(request), query_text(request, "cursor")
+    found = await participants.of_session(request.app[DATABASE], session.id, after=after, limit=limit + 1)
+    shown = found[:limit]
+    more = link(request, "next", cursor=shown[-1].user_id) if len(found) > limit else None
+    return json_response([_document(session, participant) for participant in shown], headers=more)
 
 
 async def change(request: web.Request) -> web.Response:

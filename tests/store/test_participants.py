@@ -48,7 +48,7 @@ async def test_first_comers_stand_first_and_those_who_never_came_last(pool: Pool
     await joins(pool, other, "boss")
     await joins(pool, session_id, "mum", present=False)
     await change(pool, session_id, "gran", mic_allowed=False)
-    found = await participants.of_session(pool, session_id)
+    found = await participants.of_session(pool, session_id, limit=100)
     assert [(p.user_id, p.online, p.role, p.first_name) for p in found] == [
         ("mum", False, "parent", "Mum"),
         ("kid", True, "student", "Kid"),
@@ -63,7 +63,7 @@ async def test_first_comers_stand_first_and_those_who_never_came_last(pool: Pool
 
 
 async def test_nobody_takes_part_in_a_session_that_is_not_there(pool: Pool) -> None:
-    assert await participants.of_session(pool, uuid4()) == []
+    assert await participants.of_session(pool, uuid4(), limit=100) == []
     assert await participants.of_person(pool, uuid4(), "kid") is None
 
 
@@ -109,7 +109,7 @@ async def test_a_read_mark_moves_forward_only(pool: Pool) -> None:
 async def test_who_never_joined_has_no_mark(pool: Pool) -> None:
     session_id = await book(pool)
     assert await participants.mark_read(pool, [ReadMark(session_id=session_id, user_id="kid", seq=3)]) == [False]
-    assert await participants.of_session(pool, session_id) == []
+    assert await participants.of_session(pool, session_id, limit=100) == []
 
 
 async def test_marks_and_visits_of_many_at_once_never_deadlock_and_the_furthest_stays(pool: Pool) -> None:

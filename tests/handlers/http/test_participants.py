@@ -65,6 +65,19 @@ async def test_nobody_has_come_yet(app: App) -> None:
     assert await listed(app, await app.book()) == []
 
 
+async def test_a_long_list_comes_in_pieces(app: App) -> None:
+    session_id = await app.book()
+    for user_id in ("teach", "kid", "mum"):
+        await visit(app, session_id, user_id)
+    await change(app, session_id, "gran", micAllowed=False)
+    path, seen = f"/sessions/{session_id}/participants?limit=1", []
+    while path:
+        answer = await app.call("kid", "GET", path)
+        seen += [document["userId"] for document in answer.body]
+        path = answer.headers.get("Link", "").partition(">")[0].removeprefix("<")
+    assert seen == ["teach", "kid", "mum", "gran"]
+
+
 async def test_members_alone_see_who_takes_part(app: App) -> None:
     session_id = await app.book()
     for who in MEMBERS:
@@ -93,8 +106,10 @@ async def test_a_host_gives_and_takes_before_somebody_joins_too(app: App, who: s
 
 async def test_what_is_so_already_is_no_event(app: App) -> None:
     session_id = await app.book()
-    for body in ({"micAllowed": True}, {"wasKicked": False}, {}):
+    for body in ({"micAllowed": True}, {"wasKicked": False}):
         assert (await change(app, session_id, "kid", **body))[0] == 200
+    status, error = await change(app, session_id, "kid")
+    assert (status, error["error"]) == (400, "nothing_to_change")
     assert await app.pool.fetchval("SELECT count(*) FROM session_events") == 0
 
 
