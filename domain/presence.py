@@ -36,6 +36,9 @@ GRACE_SECONDS: Final = 5.0
 LEFT: Final = "left"
 #: Seconds between two renewals of this worker's lease, and two looks for workers whose lease ran out.
 HEARTBEAT_SECONDS: Final = visits.LEASE_SECONDS / 3
+#: Seconds without a renewal after which the database was away, for everybody: every lease has run out with it. For as
+#: long as a lease nobody is believed dead then.
+OUTAGE_SECONDS: Final = 2 * HEARTBEAT_SECONDS
 #: Seconds between two comparisons of the rosters with the database while the bus is away.
 REFRESH_SECONDS: Final = 2.0
 
@@ -90,6 +93,8 @@ class Presence:
         self._visits: Log[Change, Outcome] = Log(self._record, name="visits", passing=Away, committed=self._recorded)
         self._heart: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Departures that could not be recorded, and why each person went.
+        self._unrecorded: dict[tuple[str, str], str] = {}
         self._refreshed_at = 0.0
         self._gap = False
         bus.on_gap(self._note_gap)
@@ -201,22 +206,29 @@ class Presence:
             # In this very turn: whoever comes back in the next one is recorded after it.
             recorded = self._visits.append(_change(key, present=False))
         except (Overloaded, Closed) as error:
-            self._departure_not_recorded(error)
+            self._departure_not_recorded(key, reason, error)
         else:
-            self._spawn(self._announce_departure(recorded, reason))
+            self._spawn(self._announce_departure(key, recorded, reason))
 
-    async def _announce_departure(self, recorded: asyncio.Future[Outcome], reason: str) -> None:
+    async def _announce_departure(self, key: tuple[str, str], recorded: asyncio.Future[Outcome], reason: str) -> None:
         try:
             outcome = await recorded
         except Away as error:
-            self._departure_not_recorded(error)
+            self._departure_not_recorded(key, reason, error)
             return
         if outcome.turned and not outcome.online:
             self._announce(outcome, reason=reason)
 
-    def _departure_not_recorded(self, error: Exception) -> None:
-        # The visit stays open until this worker's lease ends or the person comes and goes again.
+    def _departure_not_recorded(self, key: tuple[str, str], reason: str, error: Exception) -> None:
+        # The visit stays open until a heartbeat, the end of this worker's lease, or the person's next departure.
         logger.warning("presence.departure_not_recorded", reason=str(error))
+        self._unrecorded[key] = reason
+
+    def _record_departures_again(self) -> None:
+        departures, self._unrecorded = self._unrecorded, {}
+        for key, reason in departures.items():
+            if key not in self._here:
+                self._record_departure(key, reason)
 
     async def _record(self, batch: Sequence[Change], again: bool) -> Sequence[Outcome]:
         outcomes = await visits.record(self._pool, self._worker_id, batch)
@@ -318,16 +330,23 @@ class Presence:
 
     async def _beat_forever(self) -> None:
         lost = False
+        clock = asyncio.get_running_loop().time
+        renewed_at = back_since = clock()
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
                 if not await visits.renew_lease(self._pool, self._worker_id):
                     lost = True
+                if clock() - renewed_at > OUTAGE_SECONDS:
+                    back_since = clock()
+                renewed_at = clock()
                 if lost:
                     await self._record_everybody_again()
                     lost = False
-                for outcome in await visits.close_expired(self._pool):
-                    self._announce(outcome, reason="timeout")
+                self._record_departures_again()
+                if clock() - back_since > visits.LEASE_SECONDS:
+                    for outcome in await visits.close_expired(self._pool):
+                        self._announce(outcome, reason="timeout")
             except Away as error:
                 logger.info("presence.heartbeat_waits", reason=str(error))
             except Exception:

@@ -118,6 +118,8 @@ class Client:
             # Its writer waits half a minute for a packet, where the server closed a polling connection.
             await self.sio.eio.queue.put(None)
         await self.sio.eio.wait()
+        if self.sio.eio.ws is not None:
+            await self.sio.eio.ws.close()
         if self.sio.eio.http is not None:
             await self.sio.eio.http.close()
 

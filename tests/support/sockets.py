@@ -102,7 +102,7 @@ class Site:
         self._ends.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, HOST, self.port).start()
         self._ends.push_async_callback(self.sockets.shutdown)
-        self._ends.push_async_callback(self.sockets.move_all, 0)
+        self._ends.push_async_callback(self._disconnect_everybody)
         # No keep-alive between tests' requests: an aborted one must not fail the next.
         self.http = await self._ends.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
@@ -111,6 +111,10 @@ class Site:
 
     async def close(self) -> None:
         await self._ends.aclose()
+
+    async def _disconnect_everybody(self) -> None:
+        for sid in list(self.sockets.eio.sockets):
+            await self.sockets.eio.disconnect(sid)
 
     @property
     def empty(self) -> bool:

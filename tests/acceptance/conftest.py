@@ -1,0 +1,212 @@
+"""Real servers, spoken to from outside: HTTP and Socket.IO, nothing else."""
+
+from __future__ import annotations
+
+import json
+import signal
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.acceptance.lessons import Lesson, Person, Seat
+from tests.support import postgres
+from tests.support.postgres import Clusters, run_apart, run_sql
+from tests.support.redis import RedisServer
+from tests.support.servers import Server
+from tests.support.tokens import SECRET
+
+#: For tests that are about something else.
+NO_LIMITS = {
+    "LIMIT_EVENTS_PER_SECOND": "0",
+    "LIMIT_EVENTS_BURST": "0",
+    "LIMIT_HANDSHAKES_PER_SECOND": "0",
+    "LIMIT_CONNECTIONS_PER_USER": "0",
+}
+
+
+class Arrange(Protocol):
+    """Makes a lesson by REST at `url`."""
+
+    def __call__(self, url: str) -> Awaitable[Lesson]: ...
+
+
+class Start(Protocol):
+    """Starts `count` servers with the same settings and returns them when they are ready."""
+
+    def __call__(self, count: int, *arguments: str, **settings: str) -> Awaitable[list[Server]]: ...
+
+
+class Sit(Protocol):
+    """Connects somebody and joins; closed at the end of the test. See `Seat.take`."""
+
+    def __call__(
+        self,
+        url: str,
+        lesson: Lesson,
+        person: Person,
+        *,
+        last_seq: int | None = None,
+        transports: Sequence[str] = ("websocket",),
+        token: str | None = None,
+        source: str | None = None,
+    ) -> Awaitable[Seat]: ...
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two `encounters serve`, each on a port of its own, with one Redis and one database between them."""
+
+    one: Server
+    two: Server
+
+    @property
+    def urls(self) -> tuple[str, str]:
+        return self.one.url, self.two.url
+
+
+@contextmanager
+def new_database(clusters: Clusters, version: int = postgres.version_asked_for() or postgres.NEWEST) -> Iterator[str]:
+    """A migrated, empty database for a whole module, as its DSN."""
+    template, cluster = clusters.template(version), clusters.cluster(version)
+    name = f"test_{uuid.uuid4().hex}"
+    run_apart(run_sql(cluster, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    try:
+        yield cluster.dsn(name)
+    finally:
+        run_apart(run_sql(cluster, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextmanager
+def running(folder: Path, count: int, *arguments: str, **settings: str) -> Iterator[list[Server]]:
+    """Servers with the same settings, started at once, for a whole module. See `ended_well` for their end."""
+    servers = several(folder, count, *arguments, **settings)
+    try:
+        for server in servers:
+            server.spawn()
+        for server in servers:
+            run_apart(server.until_ready())
+        yield servers
+        for server in servers:
+            if server.running:
+                server.terminate()
+        for server in servers:
+            if server.returncode != -signal.SIGKILL:
+                run_apart(ended_well(server))
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def several(folder: Path, count: int, *arguments: str, **settings: str) -> list[Server]:
+    """Servers with the same settings and a log each, not started yet."""
+    folder.mkdir(exist_ok=True)
+    own = {"JWT_SECRET": SECRET, "DATA_DIR": str(folder), "DRAIN_SECONDS": "1", **settings}
+    return [Server(own, *arguments, log=folder / f"server-{number}.log") for number in range(count)]
+
+
+async def ended_well(server: Server) -> None:
+    """Wait for the end of a server that was told to end: status 0, and no error in its log."""
+    status = await server.wait()
+    assert status == 0, f"it ended with {status}:\n{server.log()[-8000:]}"
+    check_log(server)
+
+
+def check_log(server: Server) -> None:
+    """Whatever the clients do, nothing may go wrong in a way that the server did not expect.
+
+    That a worker was killed is said, too; tests do that.
+    """
+    wrong = [line for line in server.log().splitlines() if _is_error(line) and '"worker.died"' not in line]
+    assert not wrong, "the server logged errors:\n" + "\n".join(wrong)
+
+
+def _is_error(line: str) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return "Traceback" in line or "never awaited" in line or "never retrieved" in line
+    return isinstance(entry, dict) and entry.get("level") in ("error", "critical")
+
+
+@pytest.fixture(scope="module")
+def module_database(clusters: Clusters) -> Iterator[str]:
+    """The database of the module's servers."""
+    with new_database(clusters) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+def pair(module_database: str, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two workers for all tests of the module: nobody stops them. Without limits on events and handshakes."""
+    folder = tmp_path_factory.mktemp("pair")
+    with running(folder, 2, DATABASE_URL=module_database, REDIS_URL=redis_server.url, **NO_LIMITS) as (one, two):
+        yield Pair(one, two)
+
+
+@pytest.fixture
+def arrange() -> Arrange:
+    return Lesson.arrange
+
+
+@pytest.fixture
+async def start(tmp_path: Path, module_database: str) -> AsyncIterator[Start]:
+    """Starts servers of this test's own, on the module's database; at the end they are stopped.
+
+    None of them may have logged an error, and those that run yet must end well.
+    """
+    groups: list[list[Server]] = []
+
+    async def start_them(count: int, *arguments: str, **settings: str) -> list[Server]:
+        own = {"DATABASE_URL": module_database, **settings}
+        servers = several(tmp_path / f"servers-{len(groups)}", count, *arguments, **own)
+        groups.append(servers)
+        for server in servers:
+            server.spawn()
+        for server in servers:
+            await server.until_ready()
+        return servers
+
+    try:
+        yield start_them
+        servers = [server for group in groups for server in group]
+        for server in servers:
+            if server.running:
+                server.terminate()
+                await ended_well(server)
+            else:
+                check_log(server)
+    finally:
+        for group in groups:
+            for server in group:
+                server.kill()
+
+
+@pytest.fixture
+async def sit(start: Start) -> AsyncIterator[Sit]:
+    del start  # clients are closed before servers end
+    seats: list[Seat] = []
+
+    async def take(
+        url: str,
+        lesson: Lesson,
+        person: Person,
+        *,
+        last_seq: int | None = None,
+        transports: Sequence[str] = ("websocket",),
+        token: str | None = None,
+        source: str | None = None,
+    ) -> Seat:
+        seat = await Seat.take(
+            url, lesson, person, last_seq=last_seq, transports=transports, token=token, source=source
+        )
+        seats.append(seat)
+        return seat
+
+    yield take
+    for seat in seats:
+        await seat.client.close()

@@ -1,0 +1,194 @@
+"""The room page in a real browser, as the demo's people use it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from playwright.async_api import Browser, ConsoleMessage, Error, Locator, Page, ViewportSize, expect
+
+from tests.conftest import StartServer
+from tests.support.servers import Server
+
+PHONE = ViewportSize(width=360, height=740)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A running demo and its lesson."""
+
+    server: Server
+    room_name: str
+
+    def link(self, user_id: str) -> str:
+        """As the command line prints it."""
+        return f"{self.server.url}/?as={user_id}&session={self.room_name}"
+
+
+@pytest.fixture
+async def demo(start_server: StartServer) -> Demo:
+    server = await start_server("--demo")
+    async with aiohttp.ClientSession() as http, http.get(f"{server.url}/demo") as response:
+        lesson = (await response.json())["lessons"][0]
+    return Demo(server, lesson["room_name"])
+
+
+class Window:
+    """One person's window. At the end nothing may have gone wrong in its console."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        page.on("pageerror", self._note_error)
+        page.on("console", self._note_message)
+
+    def _note_error(self, error: Error) -> None:
+        self.complaints.append(str(error))
+
+    def _note_message(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    @property
+    def messages(self) -> Locator:
+        return self.page.locator("#messages")
+
+    @property
+    def people(self) -> Locator:
+        return self.page.locator("#people-list")
+
+    async def say(self, text: str) -> None:
+        await self.page.get_by_label("Your message").fill(text)
+        await self.page.keyboard.press("Enter")
+
+    async def is_connected(self) -> None:
+        await expect(self.page.locator("#connection")).to_have_text("Connected", timeout=15_000)
+
+    async def texts(self) -> list[str]:
+        """The messages' texts, as far as they are those of a test: from `<` to `>`."""
+        return re.findall(r"<[^<>]*>", await self.messages.inner_text())
+
+
+@pytest.fixture
+async def windows(browser: Browser, demo: Demo) -> AsyncIterator[tuple[Window, Window]]:
+    """The teacher's and the student's, in the lesson."""
+    pair = []
+    for user_id in ("demo-teacher", "demo-student"):
+        context = await browser.new_context()
+        window = Window(await context.new_page())
+        await window.page.goto(demo.link(user_id))
+        await window.is_connected()
+        pair.append(window)
+    teacher, student = pair
+    yield teacher, student
+    assert teacher.complaints == []
+    assert student.complaints == []
+
+
+async def test_two_windows_talk_both_ways_and_see_each_other(windows: tuple[Window, Window]) -> None:
+    teacher, student = windows
+    for window in windows:
+        await expect(window.people).to_contain_text("Maya Okafor")
+        await expect(window.people).to_contain_text("Leo Brandt")
+    await teacher.say("<Good morning> & welcome")
+    await expect(student.messages).to_contain_text("<Good morning> & welcome")
+    await student.page.get_by_label("Your message").press_sequentially("<Hel")
+    await expect(teacher.page.locator("#typing")).to_contain_text("Leo Brandt is typing")
+    await student.say("<Hello>")
+    await expect(teacher.messages).to_contain_text("<Hello>")
+    await expect(teacher.page.locator("#typing")).to_be_empty()
+    assert await teacher.texts() == await student.texts() == ["<Good morning>", "<Hello>"]
+
+
+async def test_a_reload_brings_everything_back_and_nobody_hears_of_it(windows: tuple[Window, Window]) -> None:
+    teacher, student = windows
+    await teacher.say("<before the reload>")
+    await expect(student.messages).to_contain_text("<before the reload>")
+    await student.page.reload()
+    await student.is_connected()
+    await expect(student.messages).to_contain_text("<before the reload>")
+    await expect(teacher.people).to_contain_text("Leo Brandt")
+    await student.say("<after it>")
+    await expect(teacher.messages).to_contain_text("<after it>")
+    assert await teacher.texts() == await student.texts() == ["<before the reload>", "<after it>"]
+
+
+async def test_a_person_who_leaves_is_gone_from_the_list(windows: tuple[Window, Window]) -> None:
+    teacher, student = windows
+    await expect(teacher.people).to_contain_text("Leo Brandt")
+    await student.page.close()
+    await expect(teacher.people).not_to_contain_text("Leo Brandt", timeout=15_000)
+
+
+async def test_what_was_missed_while_the_server_was_away_arrives_in_order(
+    windows: tuple[Window, Window], demo: Demo, start_server: StartServer
+) -> None:
+    teacher, student = windows
+    await teacher.say("<one>")
+    await expect(student.messages).to_contain_text("<one>")
+    assert await demo.server.stop() == 0
+    await expect(student.page.locator("#connection")).not_to_have_text("Connected")
+    await student.say("<two, typed offline>")
+    await start_server("--demo", PORT=str(demo.server.port))
+    for window in windows:
+        await window.is_connected()
+    await expect(teacher.messages).to_contain_text("<two, typed offline>")
+    await teacher.say("<three>")
+    for window in windows:
+        await expect(window.messages).to_contain_text("<three>")
+    assert await teacher.texts() == await student.texts() == ["<one>", "<two, typed offline>", "<three>"]
+    for window in windows:  # the server being away is news for the console
+        network = ("Failed to load resource", "WebSocket connection to")
+        window.complaints[:] = [said for said in window.complaints if not said.startswith(network)]
+
+
+async def test_a_message_is_edited_and_deleted_by_its_author(windows: tuple[Window, Window]) -> None:
+    teacher, student = windows
+    await student.say("<a tpyo>")
+    await expect(teacher.messages).to_contain_text("<a tpyo>")
+    await student.messages.get_by_text("<a tpyo>").hover()
+    await student.page.get_by_role("button", name=re.compile("^Edit")).last.click()
+    await student.page.keyboard.press("ControlOrMeta+a")
+    await student.page.keyboard.type("<a typo>")
+    await student.page.keyboard.press("Enter")
+    await expect(teacher.messages).to_contain_text("<a typo>")
+    await expect(teacher.messages).to_contain_text("edited")
+    await student.messages.get_by_text("<a typo>").hover()
+    await student.page.get_by_role("button", name=re.compile("^Delete")).last.click()
+    await student.page.locator("#confirm-yes").click()
+    await expect(teacher.messages).not_to_contain_text("<a typo>")
+    await expect(teacher.messages).to_contain_text("Message deleted")
+
+
+async def test_the_host_removes_a_person_who_is_told_so(windows: tuple[Window, Window]) -> None:
+    teacher, student = windows
+    await teacher.page.get_by_role("button", name=re.compile("^Remove Leo")).click()
+    await teacher.page.locator("#confirm-yes").click()
+    await expect(student.page.locator("#notice")).to_contain_text("removed")
+    await expect(teacher.people).not_to_contain_text("Leo Brandt")
+
+
+async def test_the_way_in_works_with_the_keyboard_on_a_phone(browser: Browser, demo: Demo) -> None:
+    context = await browser.new_context(viewport=PHONE, color_scheme="dark")
+    window = Window(await context.new_page())
+    await window.page.goto(demo.server.url)
+    await window.page.get_by_text("Leo Brandt").first.click()
+    await window.page.get_by_role("button", name=re.compile("Join")).first.focus()
+    await window.page.keyboard.press("Enter")
+    await window.is_connected()
+    await window.say("<from the bus>")
+    await expect(window.messages).to_contain_text("<from the bus>")
+    overflow = await window.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert overflow <= 0, "the page is wider than the phone"
+    assert window.complaints == []
+
+
+async def test_a_script_in_a_message_is_text(windows: tuple[Window, Window]) -> None:
+    teacher, student = windows
+    await student.say("<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>")
+    await expect(teacher.messages).to_contain_text("<script>document.title='owned'</script>")
+    assert "owned" not in await teacher.page.title()
+    assert await teacher.messages.locator("img, script").count() == 0

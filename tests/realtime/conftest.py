@@ -1,0 +1,44 @@
+"""The Socket.IO server in this process, whose log is watched: nothing that a client sends makes a traceback."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from realtime.limits import Limits
+from tests.support.sockets import Site
+
+StartSite = Callable[..., Awaitable[Site]]
+
+
+@pytest.fixture
+def said() -> Iterator[list[Any]]:
+    """What the modules of `realtime` log."""
+    with capture_logs() as said:
+        yield said
+
+
+@pytest.fixture
+async def start_site(said: list[Any], caplog: pytest.LogCaptureFixture) -> AsyncIterator[StartSite]:
+    """Starts servers with the given limits. At the end each must have let go of everything without a complaint."""
+    async with AsyncExitStack() as ends:
+
+        async def start(*, worker: int | None = None, **limits: int) -> Site:
+            site = await Site(Limits(**limits), worker=worker).start()
+            ends.push_async_callback(site.close)
+            return site
+
+        yield start
+    assert [one for one in said if one["log_level"] in ("error", "critical")] == []
+    assert [one for one in caplog.get_records("call") if one.levelno >= logging.ERROR] == []
+
+
+@pytest.fixture
+async def site(start_site: StartSite) -> Site:
+    """A server with the contract's limits, but for handshakes, which tests make many of."""
+    return await start_site(handshakes_per_second=0)

@@ -1,0 +1,164 @@
+"""Deadlines: each key has one, and one timer serves them all."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realtime import deadlines as deadlines_module
+from realtime.deadlines import SPARE_ENTRIES, Deadlines
+
+
+class Clock:
+    """A wall clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    monkeypatch.setattr(deadlines_module, "LOOK_SECONDS", 0.01)
+    return Clock()
+
+
+@pytest.fixture
+async def deadlines(clock: Clock) -> AsyncIterator[Deadlines]:
+    deadlines = Deadlines(clock)
+    yield deadlines
+    deadlines.close()
+
+
+@pytest.fixture
+def passed() -> list[str]:
+    return []
+
+
+async def test_deadlines_pass_in_their_order(deadlines: Deadlines, clock: Clock, passed: list[str]) -> None:
+    deadlines.set("late", 1_020, lambda: passed.append("late"))
+    deadlines.set("soon", 1_010, lambda: passed.append("soon"))
+    deadlines.set("never", 9_999, lambda: passed.append("never"))
+    await asyncio.sleep(0.03)
+    assert passed == []
+    clock.now = 1_030
+    await asyncio.sleep(0.03)
+    assert passed == ["soon", "late"]
+
+
+async def test_what_is_due_already_is_called_in_a_later_turn(deadlines: Deadlines, passed: list[str]) -> None:
+    deadlines.set("past", 1, lambda: passed.append("past"))
+    assert passed == []
+    await asyncio.sleep(0.01)
+    assert passed == ["past"]
+
+
+async def test_a_new_deadline_replaces_the_old_one(deadlines: Deadlines, clock: Clock, passed: list[str]) -> None:
+    deadlines.set("key", 1_010, lambda: passed.append("old"))
+    deadlines.set("key", 1_020, lambda: passed.append("new"))
+    clock.now = 1_015
+    await asyncio.sleep(0.03)
+    assert passed == []
+    clock.now = 1_020
+    await asyncio.sleep(0.03)
+    assert passed == ["new"]
+
+
+async def test_a_dropped_deadline_does_not_pass(deadlines: Deadlines, clock: Clock, passed: list[str]) -> None:
+    deadlines.set("dropped", 1_010, lambda: passed.append("dropped"))
+    deadlines.set("kept", 1_010, lambda: passed.append("kept"))
+    deadlines.drop("dropped")
+    deadlines.drop("unknown")
+    clock.now = 1_010
+    await asyncio.sleep(0.03)
+    assert passed == ["kept"]
+
+
+async def test_a_clock_that_is_set_forward_is_noticed(clock: Clock, deadlines: Deadlines, passed: list[str]) -> None:
+    deadlines.set("next year", 1_000 + 365 * 86_400, lambda: passed.append("next year"))
+    clock.now += 366 * 86_400
+    await asyncio.sleep(0.03)
+    assert passed == ["next year"]
+
+
+async def test_a_callback_may_set_the_next_deadline(deadlines: Deadlines, passed: list[str]) -> None:
+    def warn() -> None:
+        passed.append("warned")
+        deadlines.set("token", 1_000, lambda: passed.append("cut"))
+
+    deadlines.set("token", 990, warn)
+    await asyncio.sleep(0.03)
+    assert passed == ["warned", "cut"]
+
+
+async def test_a_callback_that_fails_does_not_stop_the_others(deadlines: Deadlines, passed: list[str]) -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context["exception"]))
+
+    def fail() -> None:
+        raise RuntimeError("a callback's own fault")
+
+    deadlines.set("bad", 990, fail)
+    deadlines.set("good", 991, lambda: passed.append("good"))
+    await asyncio.sleep(0.03)
+    assert passed == ["good"]
+    assert [str(fault) for fault in faults] == ["a callback's own fault"]
+
+
+async def test_nothing_passes_after_the_end(deadlines: Deadlines, clock: Clock, passed: list[str]) -> None:
+    deadlines.set("key", 1_001, lambda: passed.append("key"))
+    deadlines.close()
+    clock.now = 2_000
+    await asyncio.sleep(0.03)
+    assert passed == []
+
+
+class Key:
+    """Something large that goes away before its deadline, as a connection does."""
+
+
+async def test_what_was_dropped_or_replaced_is_not_held_until_its_deadline(deadlines: Deadlines) -> None:
+    held = []
+    for _ in range(1_000):
+        key = Key()
+        held.append(weakref.ref(key))
+        deadlines.set(key, 99_999, lambda key=key: None)  # type: ignore[misc]
+        deadlines.set(key, 88_888, lambda key=key: None)  # type: ignore[misc]
+        deadlines.drop(key)
+    del key
+    gc.collect()
+    assert sum(one() is not None for one in held) <= SPARE_ENTRIES
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.one_of(st.none(), st.integers(0, 50))), max_size=200))
+def test_the_last_word_about_each_key_holds(changes: list[tuple[str, int | None]]) -> None:
+    async def run() -> None:
+        clock = Clock()
+        deadlines = Deadlines(clock)
+        passed: list[tuple[str, int]] = []
+        expected: dict[str, int] = {}
+        for key, at in changes:
+            if at is None:
+                deadlines.drop(key)
+                expected.pop(key, None)
+            else:
+                deadlines.set(key, 1_010 + at, lambda key=key, at=at: passed.append((key, at)))  # type: ignore[misc]
+                expected[key] = at
+        clock.now = 2_000
+        deadlines.set("end", 0, lambda: None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.002)
+        assert dict(passed) == expected
+        assert len(passed) == len(expected)
+        deadlines.close()
+
+    asyncio.run(run())
