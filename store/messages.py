@@ -79,7 +79,7 @@ _ID_UNIQUE: Final = "session_messages_pkey"
 _CLIENT_ID_UNIQUE: Final = "session_messages_client_id_unique"
 
 # Sessions are locked in the order of their ids, so that two batches never wait for each other in a ring.
-_APPEND: Final = """
+_APPEND_TEMPLATE: Final = """
     WITH input AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
             WITH ORDINALITY AS i (id, session_id, user_id, sender_name, text, client_id, place)
@@ -89,11 +89,7 @@ _APPEND: Final = """
         ORDER BY s.id FOR NO KEY UPDATE
     ), fresh AS (
         SELECT i.*, o.last_seq + row_number() OVER (PARTITION BY i.session_id ORDER BY i.place) AS seq
-        FROM input i JOIN open o ON o.id = i.session_id
-        WHERE i.client_id IS NULL OR NOT EXISTS (
-            SELECT FROM session_messages m
-            WHERE m.session_id = i.session_id AND m.user_id = i.user_id AND m.client_id = i.client_id
-        )
+        FROM input i JOIN open o ON o.id = i.session_id {unknown}
     ), counted AS (
         UPDATE sessions s SET last_seq = f.seq
         FROM (SELECT session_id, max(seq) AS seq FROM fresh GROUP BY session_id) f
@@ -103,6 +99,17 @@ _APPEND: Final = """
     SELECT id, session_id, seq, user_id, sender_name, text, client_id, clock_timestamp() FROM fresh
     RETURNING id, seq, created_at
 """
+#: As if every client id were new, which nearly all are: the unique index refuses the batch where one is not.
+_APPEND: Final = _APPEND_TEMPLATE.format(unknown="")
+#: Leaves out what is known. The LIMIT keeps it a look into the index per message, whatever the planner expects.
+_APPEND_UNKNOWN: Final = _APPEND_TEMPLATE.format(
+    unknown="""
+        WHERE i.client_id IS NULL OR (
+            SELECT m.id FROM session_messages m
+            WHERE m.session_id = i.session_id AND m.user_id = i.user_id AND m.client_id = i.client_id LIMIT 1
+        ) IS NULL
+    """
+)
 
 
 async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False) -> list[Appended | ChatClosed]:
@@ -111,19 +118,22 @@ async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False
     `again` says that the batch may have been committed by an attempt whose answer was lost: messages whose
     ids are found are not written twice. Raises Refused when a row breaks a constraint (nothing is written).
     """
-    attempts = 1
+    attempts, statement = 1, _APPEND
     while True:
         try:
-            return await _append(pool, batch, again=again)
+            return await _append(pool, batch, again=again, statement=statement)
         except Refused as refused:
-            # Committed while this statement waited for the session's lock: not in its snapshot, but in the next.
+            # Sent before, perhaps only while this statement waited for the session's lock: the next one sees it.
             if refused.constraint not in (_ID_UNIQUE, _CLIENT_ID_UNIQUE) or attempts == APPEND_ATTEMPTS:
                 raise
             again = again or refused.constraint == _ID_UNIQUE
+            statement = _APPEND_UNKNOWN
             attempts += 1
 
 
-async def _append(pool: Pool, batch: Sequence[NewMessage], *, again: bool) -> list[Appended | ChatClosed]:
+async def _append(
+    pool: Pool, batch: Sequence[NewMessage], *, again: bool, statement: str
+) -> list[Appended | ChatClosed]:
     written: dict[UUID, Message] = {}
     if again:
         with translated():
@@ -132,7 +142,7 @@ async def _append(pool: Pool, batch: Sequence[NewMessage], *, again: bool) -> li
     answers: dict[UUID, Appended | ChatClosed] = {
         id: Appended(message=message, repeated=False) for id, message in written.items()
     }
-    answers.update(await _append_distinct(pool, fresh))
+    answers.update(await _append_distinct(pool, fresh, statement))
     for new in batch:
         if new.id not in answers:
             first = answers[firsts[new.id]]
@@ -155,7 +165,9 @@ def _without_repeats(batch: Sequence[NewMessage]) -> tuple[list[NewMessage], dic
     return fresh, firsts
 
 
-async def _append_distinct(pool: Pool, batch: Sequence[NewMessage]) -> dict[UUID, Appended | ChatClosed]:
+async def _append_distinct(
+    pool: Pool, batch: Sequence[NewMessage], statement: str
+) -> dict[UUID, Appended | ChatClosed]:
     if not batch:
         return {}
     columns = (
@@ -167,7 +179,7 @@ async def _append_distinct(pool: Pool, batch: Sequence[NewMessage]) -> dict[UUID
         [new.client_id for new in batch],
     )
     with translated():
-        rows = await pool.fetch(_APPEND, *columns)
+        rows = await pool.fetch(statement, *columns)
     inserted = {row["id"]: row for row in rows}
     answers: dict[UUID, Appended | ChatClosed] = {}
     left: list[NewMessage] = []
