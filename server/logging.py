@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TextIO
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 HIDDEN: Final = "…"
@@ -98,7 +99,13 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
     root.setLevel(threshold)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    logging.getLogger("aiohttp.server").filters[:] = [_without_malformed_requests]
     logging.captureWarnings(True)
+
+
+def _without_malformed_requests(record: logging.LogRecord) -> bool:
+    """aiohttp logs what is no HTTP as an error of its own, traceback and all: anyone could fill the log with it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -343,6 +344,17 @@ async def test_a_cut_connection_is_a_gap_however_soon_it_is_back(
         ann.bus.publish("a", news(cut))
         await until(lambda cut=cut: cut in bob.heard)  # type: ignore[misc]
     await control.aclose()
+
+
+async def test_a_loss_that_a_sender_notices_first_is_a_gap_too(redis_url: str, start_worker: StartWorker) -> None:
+    ann, bob = await start_worker(redis_url), await start_worker(redis_url)
+    await asyncio.gather(ann.connected(), bob.connected())
+    await bob.bus.subscribe("a", bob.hear)
+    subscriptions: Any = bob.bus._pubsub
+    await subscriptions.connection.disconnect(nowait=True)
+    await until(lambda: bob.gaps == 2)
+    ann.bus.publish("a", news(1))
+    await until(lambda: bob.heard == [1])
 
 
 async def test_a_publisher_whose_connection_is_cut_sends_again(

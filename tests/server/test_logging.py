@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadStatusLine, LineTooLong
 
 from server import logging
 
@@ -201,3 +202,14 @@ def test_auto_is_console_on_a_terminal_and_json_elsewhere() -> None:
         logging.configure("info", "auto", stream)
         structlog.get_logger().info("x")
         assert stream.getvalue().startswith("{") != stream.isatty()
+
+
+def test_what_is_no_http_is_the_clients_matter() -> None:
+    stream = io.StringIO()
+    logging.configure("info", "json", stream)
+    log = stdlib.getLogger("aiohttp.server")
+    for error in (BadStatusLine("GET"), LineTooLong(b"GET /" + b"x" * 9000, 8190), ValueError("ours")):
+        log.error("Error handling request", exc_info=error)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 1
+    assert "ours" in lines[0]
