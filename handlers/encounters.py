@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgspec
 import structlog
 
 from domain import access, chat, moderation, sessions
@@ -34,6 +33,19 @@ from domain.moderation import ParticipantChange
 from domain.people import People
 from domain.presence import LEFT
 from domain.tokens import Verifier
+from handlers.encounter_events import (
+    DeleteMessage,
+    EditMessage,
+    InSession,
+    JoinSession,
+    Kick,
+    MarkRead,
+    RaiseHand,
+    RefreshAuth,
+    SendMessage,
+    SetPermissions,
+    SetTyping,
+)
 from handlers.payloads import decode
 from realtime.deadlines import Deadlines
 from realtime.events import Event
@@ -69,54 +81,6 @@ class Attendee:
         return member
 
 
-class _InSession(msgspec.Struct, kw_only=True):
-    session_id: str
-
-
-class JoinSession(_InSession):
-    last_seq: int | None = None
-
-
-class SendMessage(_InSession):
-    text: str
-    client_id: str | None = None
-
-
-class EditMessage(_InSession):
-    id: str
-    text: str
-
-
-class DeleteMessage(_InSession):
-    id: str
-
-
-class SetTyping(_InSession):
-    typing: bool
-
-
-class MarkRead(_InSession):
-    seq: int
-
-
-class RaiseHand(_InSession):
-    raised: bool
-
-
-class SetPermissions(_InSession):
-    user_id: str
-    mic_allowed: bool | None = None
-    camera_allowed: bool | None = None
-
-
-class Kick(_InSession):
-    user_id: str
-
-
-class RefreshAuth(msgspec.Struct, kw_only=True):
-    token: str
-
-
 class Encounters:
     """Handles the connections of this worker. One instance per worker; see :class:`realtime.transport.Handler`."""
 
@@ -132,7 +96,7 @@ class Encounters:
         live.bus.on_gap(self._look_at_everybody)
         self._events: dict[str, tuple[type[Any], Callable[[Connection, Any], Awaitable[Reply]]]] = {
             "joinSession": (JoinSession, self._join_session),
-            "leaveSession": (_InSession, self._leave_session),
+            "leaveSession": (InSession, self._leave_session),
             "sendMessage": (SendMessage, self._send_message),
             "editMessage": (EditMessage, self._edit_message),
             "deleteMessage": (DeleteMessage, self._delete_message),
@@ -141,7 +105,7 @@ class Encounters:
             "raiseHand": (RaiseHand, self._raise_hand),
             "setPermissions": (SetPermissions, self._set_permissions),
             "kick": (Kick, self._kick),
-            "endSession": (_InSession, self._end_session),
+            "endSession": (InSession, self._end_session),
             "refreshAuth": (RefreshAuth, self._refresh_auth),
         }
 
@@ -256,7 +220,7 @@ class Encounters:
 
         return Reply(answer, then=enter)
 
-    async def _leave_session(self, connection: Connection, request: _InSession) -> Reply:
+    async def _leave_session(self, connection: Connection, request: InSession) -> Reply:
         member = _attendee(connection).member(request.session_id)
         self._let_go(connection, str(member.session_id), LEFT)
         return _done()
@@ -306,7 +270,7 @@ class Encounters:
         await moderation.change_participant(self._live, member, request.user_id, change)
         return _done()
 
-    async def _end_session(self, connection: Connection, request: _InSession) -> Reply:
+    async def _end_session(self, connection: Connection, request: InSession) -> Reply:
         member = _attendee(connection).member(request.session_id)
         await sessions.move(self._live, member, "ended")
         return _done()

@@ -144,6 +144,7 @@ class RedisBus:
         self._missed: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.connected = False
+        self._said_away = False
 
     def on_gap(self, missed: Callable[[], None]) -> None:
         self._missed.append(missed)
@@ -287,14 +288,16 @@ class RedisBus:
 
     def _now_connected(self) -> None:
         logger.info("bus.connected")
+        self._said_away = False
         self.connected = True
         for missed in self._missed:
             missed()
 
     def _now_away(self, error: Exception) -> None:
         self._pubsub = None
-        if self.connected:
+        if not self._said_away:
             logger.warning("bus.away", reason=str(error) or type(error).__name__)
+        self._said_away = True
         self.connected = False
         for channel in list(self._confirmations):
             self._confirm(channel)

@@ -271,10 +271,11 @@ class Hub:
     async def catch_up(self, room: Room) -> None:
         """Read now what the room has not been told yet. Raises the source's errors."""
         while True:
-            events = await self._source.events_after(room.id, room.last_seq, CATCH_UP_EVENTS)
+            seq = room.last_seq
+            events = await self._source.events_after(room.id, seq, CATCH_UP_EVENTS)
             for event in events:
                 room.receive(event)
-            if len(events) < CATCH_UP_EVENTS:
+            if len(events) < CATCH_UP_EVENTS or room.last_seq == seq:
                 return
 
     def _catch_up(self, room: Room, *, pause: float) -> None:

@@ -203,6 +203,15 @@ async def test_a_long_gap_is_read_in_pages(worker: Worker, monkeypatch: pytest.M
     assert worker.journal.reads == [("r", 0), ("r", 10), ("r", 20)]
 
 
+async def test_a_log_with_a_hole_is_not_read_for_ever(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "CATCH_UP_EVENTS", 3)
+    room = await worker.hub.open("r")
+    worker.journal.logs["r"] = [entry(seq) for seq in (1, 2, 3, 5, 6, 7, 8, 9)]
+    async with asyncio.timeout(1):
+        await worker.hub.catch_up(room)
+    assert room.last_seq == 3
+
+
 async def test_more_early_events_than_are_kept_do_not_stop_the_room(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
