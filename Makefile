@@ -8,10 +8,10 @@ MANIFESTS := pyproject.toml constraints.txt setup.py package.json package-lock.j
 .DEFAULT_GOAL := help
 # One pip at a time, whatever MAKEFLAGS says.
 .NOTPARALLEL:
-.PHONY: help setup run check format test pins clean
+.PHONY: help setup run check format test bench bench-quick pins clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## make .venv with all that the server needs
 	@test -f $(CLIENT) || { rm -f .venv/.installed; $(MAKE) --no-print-directory .venv/.installed; }
@@ -32,6 +32,12 @@ format: .venv/.installed-dev ## format the sources and fix what can be fixed
 test: .venv/.installed-dev setup ## all tests, on real services; ARGS="tests/store -k messages"
 	@$(BIN)/python -m tests.tools
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/.installed-dev setup ## measure against peers, about 40 minutes; writes docs/performance.md
+	$(BIN)/python -m bench $(ARGS)
+
+bench-quick: .venv/.installed-dev setup ## the same, small and rough, in three minutes; prints only
+	$(BIN)/python -m bench --quick --dry $(ARGS)
 
 pins: ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf build/pins && $(PYTHON) -m venv build/pins

