@@ -288,6 +288,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
         """One HTTP request of either transport. New connections are refused while draining, or too many."""
         query = parse_qs(request.query_string)  # as engineio reads it: an empty sid is none
         sid = query["sid"][0] if "sid" in query else None
+        if not self.cors_allowed_origins(request.headers.get("Origin"), {"HTTP_HOST": request.headers.get("Host")}):
+            return _refused(403, "origin_refused", "Pages of this origin may not connect here.")
         if "j" in query:
             return _refused(400, "jsonp_refused", "Engine.IO 4 has no JSONP.")
         if sid is not None and not sid.startswith(self._sid_prefix):
