@@ -145,6 +145,7 @@ class RedisBus:
         self._tasks: list[asyncio.Task[None]] = []
         self.connected = False
         self._said_away = False
+        self._closing = False
 
     def on_gap(self, missed: Callable[[], None]) -> None:
         self._missed.append(missed)
@@ -157,6 +158,8 @@ class RedisBus:
 
     async def close(self) -> None:
         """Send what waits, then let go."""
+        # A cancelled call of redis-py may end with another error than its cancellation: no more tries after it.
+        self._closing = True
         with contextlib.suppress(TimeoutError, RedisError, OSError):
             async with asyncio.timeout(REDIS_SECONDS):
                 await self._send_waiting()
@@ -216,7 +219,7 @@ class RedisBus:
                 await change(*(self._prefix + channel for channel in channels[start : start + MAX_PIPELINE]))
 
     async def _receive_forever(self) -> None:
-        await _retrying(self._receive, self._now_away)
+        await self._retrying(self._receive, self._now_away)
 
     async def _receive(self) -> None:
         """Subscribe to everything wanted, say that something may have been missed, and deliver what comes."""
@@ -303,7 +306,7 @@ class RedisBus:
             self._confirm(channel)
 
     async def _send_forever(self) -> None:
-        await _retrying(self._send, lambda error: logger.info("bus.not_sent", reason=type(error).__name__))
+        await self._retrying(self._send, lambda error: logger.info("bus.not_sent", reason=type(error).__name__))
 
     async def _send(self) -> None:
         while True:
@@ -331,21 +334,20 @@ class RedisBus:
         while self._outgoing and (len(self._outgoing) > MAX_WAITING_EVENTS or self._outgoing[0][0] < oldest):
             self._outgoing.popleft()
 
-
-async def _retrying(work: Callable[[], Awaitable[None]], failed: Callable[[Exception], None]) -> None:
-    """Run `work` for ever, again after each loss of Redis, with growing pauses."""
-    least, most = RECONNECT_SECONDS
-    pause = least
-    while True:
-        started = time.monotonic()
-        try:
-            await work()
-        except (RedisError, OSError, TimeoutError) as error:
-            failed(error)
-        except Exception as error:
-            logger.exception("bus.failed")
-            failed(error)
-        if time.monotonic() - started > most:
-            pause = least
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-        pause = min(most, pause * 1.5)
+    async def _retrying(self, work: Callable[[], Awaitable[None]], failed: Callable[[Exception], None]) -> None:
+        """Run `work` until the end, again after each loss of Redis, with growing pauses."""
+        least, most = RECONNECT_SECONDS
+        pause = least
+        while not self._closing:
+            started = time.monotonic()
+            try:
+                await work()
+            except (RedisError, OSError, TimeoutError) as error:
+                failed(error)
+            except Exception as error:
+                logger.exception("bus.failed")
+                failed(error)
+            if time.monotonic() - started > most:
+                pause = least
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(most, pause * 1.5)

@@ -126,14 +126,19 @@ async def _live(app: web.Application, *, settings: Settings) -> AsyncIterator[No
     app[keys.READINESS] = lambda: _readiness(app, bus)
     await live.start()
     yield
-    await door.close()
-    try:
-        async with asyncio.timeout(max(1.0, settings.drain_seconds * CLOSING_SHARE)):
-            await live.close()
-    except TimeoutError:
-        logger.warning("server.close_cut")
-    await bus.close()
-    await sockets.shutdown()
+    seconds = max(1.0, settings.drain_seconds * CLOSING_SHARE)
+    for part, close in (
+        ("door", door.close),
+        ("live", live.close),
+        ("bus", bus.close),
+        ("sockets", sockets.shutdown),
+    ):
+        # Each has its time: whatever one of them waits for, the others are closed and the worker ends.
+        try:
+            async with asyncio.timeout(seconds):
+                await close()
+        except TimeoutError:
+            logger.warning("server.close_cut", part=part)
 
 
 async def _cut(app: web.Application) -> None:
