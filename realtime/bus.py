@@ -342,7 +342,8 @@ class RedisBus:
             started = time.monotonic()
             try:
                 await work()
-            except (RedisError, OSError, TimeoutError) as error:
+            except (RedisError, OSError, TimeoutError, RuntimeError) as error:
+                # RuntimeError: uvloop's, for writing to a transport that was closed meanwhile.
                 failed(error)
             except Exception as error:
                 logger.exception("bus.failed")
