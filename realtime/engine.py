@@ -1,39 +1,49 @@
-"""Engine.IO as this server speaks it: python-engineio, extended at a few named places.
+"""Engine.IO as this server speaks it: python-engineio's server, with connections of our own.
 
-What is relied on, beyond its documented interfaces (`tests/realtime/test_engine.py` fails if a new version
-changes it):
+python-engineio reads and answers the HTTP requests of both transports and keeps the table of connections. A connection
+itself (:class:`Socket`) is ours: packets are acted on in the order sent, and what is sent to a WebSocket is written
+without a queue, a task or a timer per connection. While a connection is on long-polling, or on its way to a WebSocket,
+its packets wait in an outbox, in order.
 
-* ``AsyncServer._handle_connect`` makes the socket of a handshake, and ``_async['websocket']`` wraps a WebSocket;
-* ``AsyncSocket.poll`` empties the send queue through ``Queue.get`` once per round, and ends the writer at None;
-* ``AsyncSocket.handle_post_request`` and ``_upgrade_websocket`` take what a client sends in the two transports.
+What is relied on, beyond documented interfaces (`tests/realtime/test_engine.py` fails if a new version changes it):
+
+* ``AsyncServer._handle_connect`` makes the socket of a handshake;
+* ``AsyncServer.handle_request`` asks a socket for ``connected``, ``upgraded`` and ``closed``, and gives it requests by
+  ``handle_get_request`` (which answers packets or a response) and ``handle_post_request``;
+* ``AsyncServer.send_packet`` and ``disconnect`` use a socket's ``send`` and ``close``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from base64 import b64decode
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, cast
 from urllib.parse import parse_qs
 
 import engineio
 import structlog
-from aiohttp import WSMsgType, web
+from aiohttp import web
 from engineio import packet as engine_packet
-from engineio.async_socket import AsyncSocket
 
-from realtime.frames import JSON, Frame
+from realtime.frames import JSON, Bundle, Frame
+from realtime.heartbeat import Heartbeat
 from realtime.limits import Limits, TokenBucket
+from realtime.websocket import NoHandshake, WebSocket, Writer, answer_to, take_over
 
 #: Seconds that a connection may stay without a namespace: from the handshake to the CONNECT packet with a token,
 #: and after it was made to leave. Also those from an upgrade's WebSocket to its UPGRADE packet.
 CONNECT_SECONDS: Final = 20.0
-#: Seconds to write what is queued when a connection is closed; after that its transport is aborted.
+#: Seconds for a polling client to fetch what is queued when its connection is closed.
 FLUSH_SECONDS: Final = 1.5
 #: Packets in one long-polling body. A body is bounded in bytes already; this bounds empty ones.
 MAX_PACKETS_PER_BODY: Final = 1_000
 #: Packets in one answer to a long poll: python-engineio's own client refuses more.
 MAX_PACKETS_PER_POLL: Final = 16
+#: Packets of one connection that wait for the one before them. Beyond it nothing more is read from the connection.
+MAX_WAITING_PACKETS: Final = 64
 #: The frame limit where the setting says "no limit": what one connection may make the worker hold.
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 #: Addresses whose handshakes are counted. When there are more, those that have been quiet are forgotten.
@@ -43,103 +53,252 @@ ABUSE_BURSTS: Final = 5
 
 logger = structlog.get_logger(__name__)
 
+#: Takes the message of a connection. True: it is acted on still, and `socket.acted()` will be called.
+Take = Callable[["Socket", str], bool]
 
-class SendQueue(asyncio.Queue[Any]):
-    """What is to be sent to one client, bounded in bytes. A None ends the writer.
+_PING: Final = Frame(b"2")
+_CLOSE: Final = Frame(b"1")
+_NOOP: Final = Frame(b"6")
+_PROBE_ANSWER: Final = Frame(b"3probe")
 
-    `get` begins a new round of writing, so what was taken before it has been written; what is taken in the
-    round counts as unsent until then. Over the bound, `overflowed` is called once and everything is let go.
+
+class Outbox:
+    """What waits for a client that polls, or is on its way to a WebSocket. Bounded in bytes.
+
+    What one poll has taken counts as unsent until the next: it may still be on its way.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__()
-        self._most_bytes = most_bytes
-        self._queued_bytes = 0
+    __slots__ = ("_fetched", "_frames", "_news", "_taken_bytes", "_waiting_bytes")
+
+    def __init__(self) -> None:
+        self._frames: deque[Frame] = deque()
+        self._waiting_bytes = 0
         self._taken_bytes = 0
-        self._abandoned = False
-        #: Packets in one round; 0: all there are.
-        self.most_packets = 0
-        self._packets_taken = 0
-        self.overflowed: Callable[[], None] | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._fetched: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
     @property
     def unsent_bytes(self) -> int:
-        return self._queued_bytes + self._taken_bytes
+        return self._waiting_bytes + self._taken_bytes
 
-    async def get(self) -> Any:
-        self._taken_bytes = 0
-        self._packets_taken = 0
-        return await super().get()
+    def put(self, frame: Frame) -> None:
+        self._frames.append(frame)
+        self._waiting_bytes += frame.size
+        self.wake()
 
-    def get_nowait(self) -> Any:
-        """The next of this round. Raises asyncio.QueueEmpty at its end."""
-        if 0 < self.most_packets <= self._packets_taken:
-            raise asyncio.QueueEmpty
-        item = super().get_nowait()
-        self._packets_taken += 1
-        return item
+    def wake(self) -> None:
+        """Let the poll that waits look again."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
-    def abandon(self) -> None:
-        """Let everything go, now and from now on, and end the writer."""
-        self._abandoned = True
-        while not self.empty():
-            super().get_nowait()
-            self.task_done()
-        self._taken_bytes = 0
-        self.put_nowait(None)
+    async def wait(self, seconds: float) -> None:
+        """Until there is news, or :meth:`wake`. Raises TimeoutError."""
+        if not self._frames:
+            if self._news is None or self._news.done():
+                self._news = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(self._news)
 
-    def put_nowait(self, item: Any) -> None:
-        if self._abandoned and item is not None:
-            return
-        super().put_nowait(item)
-        self._queued_bytes += _size(item)
-        if self._most_bytes and self.unsent_bytes > self._most_bytes and not self._abandoned:
-            self.abandon()
-            if self.overflowed is not None:
-                self.overflowed()
+    def take(self, most: int) -> list[Frame]:
+        """The next frames. What was taken before is believed to have arrived."""
+        frames = [self._frames.popleft() for _ in range(min(most, len(self._frames)))]
+        size = sum(frame.size for frame in frames)
+        self._waiting_bytes -= size
+        self._taken_bytes = size
+        if not self._frames and self._fetched is not None and not self._fetched.done():
+            self._fetched.set_result(None)
+        return frames
 
-    def _get(self) -> Any:
-        item = super()._get()
-        size = _size(item)
-        self._queued_bytes -= size
-        self._taken_bytes += size
-        return item
+    def clear(self) -> None:
+        """Let everything go, and the poll that waits."""
+        self._frames.clear()
+        self._waiting_bytes = 0
+        self.wake()
 
-
-def _size(packet: Any) -> int:
-    if isinstance(packet, Frame):
-        return packet.size
-    data = getattr(packet, "data", None)
-    return len(data) if isinstance(data, str | bytes) else 0
+    async def fetched(self) -> None:
+        """Until a poll has taken everything."""
+        if self._frames:
+            if self._fetched is None or self._fetched.done():
+                self._fetched = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._fetched)
 
 
-class Socket(AsyncSocket):  # type: ignore[misc]  # python-engineio has no types
+class Socket:
     """An Engine.IO connection: long-polling, WebSocket, or on the way from the one to the other."""
 
-    queue: SendQueue
-    upgrading: bool
+    __slots__ = (
+        "_acting",
+        "_events",
+        "_idle",
+        "_inbox",
+        "_patience",
+        "_reads_body",
+        "_session",
+        "_upgrade_deadline",
+        "beat_at",
+        "client",
+        "closed",
+        "closing",
+        "connected",
+        "outbox",
+        "pong_due",
+        "server",
+        "sid",
+        "upgraded",
+        "upgrading",
+        "websocket",
+    )
 
-    def __init__(self, server: Engine, sid: str, limits: Limits) -> None:
-        super().__init__(server, sid)
-        self.transport: asyncio.Transport | None = None
-        self.queue.overflowed = self._cut
+    def __init__(self, server: Engine, sid: str) -> None:
+        self.server = server
+        self.sid = sid
+        self.connected = False
+        #: A WebSocket has probed: polls bring nothing any more, and what is sent waits for the end of the upgrade.
+        self.upgrading = False
+        self.upgraded = False
+        self.closing = False
+        self.closed = False
+        self.websocket: WebSocket | None = None
+        #: What waits for polls. None on a WebSocket.
+        self.outbox: Outbox | None = None
+        #: The layer above keeps here what it knows of the connection.
+        self.client: Any = None
+        self.beat_at = 0
+        self.pong_due = False
+        self._acting = False
+        self._inbox: deque[str] | None = None
+        self._idle: asyncio.Future[None] | None = None
         self._reads_body = False
+        self._session: dict[str, Any] | None = None
+        self._upgrade_deadline: asyncio.TimerHandle | None = None
+        limits = server.limits
         self._events = TokenBucket(limits.events_per_second, limits.events_burst)
-        self._patience = TokenBucket(limits.events_per_second, limits.events_burst * ABUSE_BURSTS)
+        self._patience: TokenBucket | None = None
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """What python-socketio's `session()` keeps."""
+        if self._session is None:
+            self._session = {}
+        return self._session
+
+    @session.setter
+    def session(self, session: dict[str, Any]) -> None:
+        self._session = session
 
     def may_send(self, now: float) -> bool | None:
         """Whether another event is within the limit. None: it is not, and was not for too long."""
         if self._events.take(now):
             return True
+        if self._patience is None:
+            limits = self.server.limits
+            self._patience = TokenBucket(limits.events_per_second, limits.events_burst * ABUSE_BURSTS)
         return False if self._patience.take(now) else None
 
-    async def poll(self) -> Any:
-        """What a WebSocket's writer or a long poll takes next."""
-        self.queue.most_packets = 0 if self.upgraded else MAX_PACKETS_PER_POLL
-        return await super().poll()
+    # Sending
+
+    def put(self, frame: Frame | Bundle) -> None:
+        """Send. It never blocks; too many unsent bytes cut the connection."""
+        if self.upgraded and not self.closing:
+            self.websocket.write(frame)  # type: ignore[union-attr]  # upgraded means that there is one
+        elif not self.closing:
+            outbox = self._outbox()
+            for one in frame.frames:
+                outbox.put(one)
+            if 0 < self.server.limits.unsent_bytes < outbox.unsent_bytes:
+                self._cut()
+
+    async def send(self, packet: engine_packet.Packet) -> None:
+        """Send a packet of python-engineio's. Bytes are not sent: nothing here has any."""
+        self.put(Frame(cast(str, packet.encode(b64=True)).encode()))
+
+    async def settle(self) -> None:
+        """Wait until a polling client has fetched what is queued. What a WebSocket is sent is written already."""
+        if self.outbox is not None and not self.closed:
+            await self.outbox.fetched()
+
+    def _outbox(self) -> Outbox:
+        if self.outbox is None:
+            self.outbox = Outbox()
+        return self.outbox
+
+    # Receiving
+
+    def receive(self, packet: str) -> None:
+        """Take a packet: they are acted on one after the other. Raises ValueError for what is none."""
+        if self.closing:
+            return
+        kind = packet[:1]
+        if kind == _PONG_TYPE:
+            self.server.heartbeat.answered(self)
+        elif kind not in _PACKET_TYPES:
+            raise ValueError("no Engine.IO packet")
+        elif not self._acting:
+            self._act(packet)
+        else:
+            if self._inbox is None:
+                self._inbox = deque()
+            self._inbox.append(packet)
+            if len(self._inbox) == MAX_WAITING_PACKETS and self.websocket is not None:
+                self.websocket.pause_reading()
+
+    def _act(self, packet: str) -> None:
+        kind = packet[0]
+        if kind == _MESSAGE_TYPE:
+            self._acting = self.server.take(self, packet[1:])
+        elif kind == _CLOSE_TYPE:
+            self.end(self.server.reason.CLIENT_DISCONNECT)
+
+    def acted(self) -> None:
+        """What `take` began is done; go on with what came meanwhile."""
+        self._acting = False
+        inbox = self._inbox
+        while inbox and not self._acting and not self.closing:
+            self._act(inbox.popleft())
+            if len(inbox) == MAX_WAITING_PACKETS // 2 and self.websocket is not None:
+                self.websocket.resume_reading()
+        if not inbox:
+            self._inbox = None
+        if not self._acting and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def idle(self) -> None:
+        """Wait until everything that has come is acted on."""
+        while self._acting:
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+
+    # Long-polling
+
+    async def handle_get_request(self, environ: dict[str, Any]) -> Any:
+        """A poll: its packets. Or a WebSocket for this connection: the response that made it one."""
+        request: web.Request = environ["aiohttp.request"]
+        if "HTTP_UPGRADE" in environ:
+            return self._begin_upgrade(request)
+        return await self.poll(request)
+
+    async def poll(self, request: web.Request) -> list[Frame]:
+        """What waits, as soon as there is something; nothing at the end of the connection."""
+        server = self.server
+        outbox = self._outbox()
+        try:
+            while not (self.upgrading or self.upgraded or self.closing or outbox):
+                await outbox.wait(server.ping_interval + server.ping_timeout)
+                if request.transport is None:
+                    return []  # who asked is gone, and may ask again
+        except TimeoutError:
+            self.end(server.reason.TRANSPORT_ERROR)
+            return []
+        if self.upgrading or self.upgraded:
+            return [_NOOP]
+        return outbox.take(MAX_PACKETS_PER_POLL)
 
     async def handle_post_request(self, environ: dict[str, Any]) -> None:
-        """Take the packets of a body, one after the other.
+        """Take the packets of a body, and wait until they are acted on.
 
         The connection ends with 400 for what is no Engine.IO payload, and for a second body before the first is
         done: its packets would overtake.
@@ -149,121 +308,194 @@ class Socket(AsyncSocket):  # type: ignore[misc]  # python-engineio has no types
         self._reads_body = True
         try:
             for packet in await self._packets(environ["aiohttp.request"]):
-                await self.receive(packet)
+                self.receive(packet)
+            await self.idle()
         except (ValueError, OSError, web.RequestPayloadError, engineio.exceptions.EngineIOError) as error:
             if not self.closed:
                 raise engineio.exceptions.EngineIOError(f"malformed body: {error}") from error
         finally:
             self._reads_body = False
 
-    async def _packets(self, request: web.Request) -> list[engine_packet.Packet]:
+    async def _packets(self, request: web.Request) -> list[str]:
         body = bytearray()
         async for chunk in request.content.iter_any():
             body += chunk
             if len(body) > self.server.max_http_buffer_size:
                 raise engineio.exceptions.ContentTooLongError
-        parts = body.decode().split("\x1e")
-        if len(parts) > MAX_PACKETS_PER_BODY or not all(part[:1] in _IN_BODIES for part in parts):
-            raise ValueError("too many packets, or what is none")
-        return [engine_packet.Packet(encoded_packet=part) for part in parts]
+        packets = body.decode().split("\x1e")
+        if len(packets) > MAX_PACKETS_PER_BODY:
+            raise ValueError("too many packets")
+        texts = []
+        for packet in packets:
+            if packet[:1] in _TYPES_IN_BODIES:
+                texts.append(packet)
+            elif packet[:1] == "b":
+                b64decode(packet[1:], validate=True)  # binary, in bodies as text: passed over
+            else:
+                raise ValueError("no Engine.IO packet")
+        return texts
 
-    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
-        """Take leave. What is queued has FLUSH_SECONDS to be written; nobody waits for it here."""
-        del wait
-        if self.closing:
-            return
-        await super().close(wait=False, abort=abort, reason=reason)
-        self.server.sockets.pop(self.sid, None)
-        self.queue.put_nowait(None)
-        asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._let_go)
+    # The WebSocket
 
-    async def settle(self) -> None:
-        """Wait until a polling client has fetched what is queued. A WebSocket's writer needs no waiting for."""
-        if not self.upgraded and not self.closing:
-            await self.queue.join()
+    def open(self, request: web.Request) -> web.StreamResponse:
+        """Make this the connection of a WebSocket's opening handshake, from its first packet on.
 
-    def _cut(self) -> None:
-        logger.warning("connection.cut", reason="the client does not read", engine_sid=self.sid)
-        self._let_go()
-        self.server.start_background_task(self.close)
+        Raises NoHandshake, ConnectionError.
+        """
+        answer, deflate = answer_to(request, deflate=self.server.deflate)
+        self.connected = self.upgraded = True
+        self.websocket = self._new_websocket(deflate)
+        return take_over(request, self.websocket, answer)
 
-    def _let_go(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-        self.queue.abandon()
-
-    async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
-        if self.upgrading or self.closing:
-            return self.server._bad_request("Another WebSocket is on its way")
-        self.upgrading = self.connected
-        try:
-            return await super()._upgrade_websocket(environ)
-        finally:
-            self.upgrading = False  # engineio leaves it set where the WebSocket ends before it says a word
-
-
-class WebSocket:
-    """What engineio sees of a WebSocket: `send` and `wait` for text, `close`.
-
-    No permessage-deflate: compressing per client costs more than the bytes are worth inside a lesson.
-    """
-
-    def __init__(self, handler: Callable[[WebSocket], Awaitable[None]], server: Engine) -> None:
-        self._handler = handler
-        self._socket: Socket = handler.__self__  # type: ignore[attr-defined]  # engineio passes a bound method
-        self._response = web.WebSocketResponse(
-            max_msg_size=server.max_http_buffer_size + 1,  # aiohttp refuses at it, not above it
-            compress=False,
-            timeout=FLUSH_SECONDS,
+    def _new_websocket(self, deflate: bool) -> WebSocket:
+        server = self.server
+        return WebSocket(
+            self,
+            server.writer,
+            most_bytes=server.max_http_buffer_size,
+            most_unsent_bytes=server.limits.unsent_bytes,
+            deflate=deflate,
         )
 
-    async def __call__(self, environ: dict[str, Any]) -> web.StreamResponse:
-        request: web.Request = environ["aiohttp.request"]
-        socket = self._socket
+    def _begin_upgrade(self, request: web.Request) -> Any:
+        """A WebSocket wants to take over from polling: it has CONNECT_SECONDS to probe and to say so."""
+        if self.websocket is not None or self.closing:
+            return self.server._bad_request("Another WebSocket is on its way")
         try:
-            await self._response.prepare(request)
-            socket.transport = request.transport
-            await self._handler(self)
-        except ConnectionError:
-            pass  # it went before its first answer
-        finally:
-            socket.transport = None
-            if socket.closed:
-                socket.queue.abandon()
-        return self._response if self._response.prepared else web.Response(status=400)
+            answer, deflate = answer_to(request, deflate=self.server.deflate)
+            websocket = self._new_websocket(deflate)
+            response = take_over(request, websocket, answer)
+        except (NoHandshake, ConnectionError) as error:
+            return _no_websocket(error)
+        self.websocket = websocket
+        websocket.begin()
+        self._upgrade_deadline = asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._upgrade_failed)
+        return response
 
-    async def send(self, message: str | bytes) -> None:
-        if isinstance(message, str):
-            await self._response.send_str(message)
+    def _upgrade_failed(self) -> None:
+        """Polling goes on as it was: the outbox has kept everything."""
+        websocket, self.websocket = self.websocket, None
+        self._upgrade_over()
+        if websocket is not None:
+            websocket.close()
+
+    def _upgrade_over(self) -> None:
+        self.upgrading = False
+        if self._upgrade_deadline is not None:
+            self._upgrade_deadline.cancel()
+            self._upgrade_deadline = None
+
+    def heard(self, websocket: WebSocket, text: str) -> None:
+        """A packet has come by WebSocket."""
+        if not self.upgraded:
+            self._probe(websocket, text)
+            return
+        try:
+            self.receive(text)
+        except ValueError:
+            logger.info("connection.malformed_packet", engine_sid=self.sid)
+            self.end(self.server.reason.TRANSPORT_ERROR)
+
+    def _probe(self, websocket: WebSocket, text: str) -> None:
+        """The steps of an upgrade (Engine.IO 4, *Upgrade*)."""
+        if text == "2probe" and not self.upgrading:
+            self.upgrading = True
+            websocket.write(_PROBE_ANSWER)
+            if self.outbox is not None:
+                self.outbox.wake()  # the poll that waits ends with a NOOP
+        elif text[:1] == "5" and self.upgrading:
+            self._upgrade_over()
+            self.upgraded = True
+            outbox, self.outbox = self._outbox(), None
+            outbox.wake()
+            for frame in outbox.take(len(outbox)):
+                websocket.write(frame)
         else:
-            await self._response.send_bytes(message)
+            self._upgrade_failed()
 
-    async def wait(self) -> str | bytes:
-        """The next packet. OSError, as engineio expects, at the end and for what cannot be one."""
-        try:
-            message = await self._response.receive(timeout=None if self._socket.upgraded else CONNECT_SECONDS)
-        except TimeoutError as error:
-            raise OSError("the upgrade came to nothing") from error
-        if message.type is WSMsgType.TEXT and message.data[:1] in _ENGINE_PACKET_TYPES:
-            return str(message.data)
-        if message.type is WSMsgType.BINARY:
-            return bytes(message.data)
-        raise OSError("the WebSocket is closed, or what came is no Engine.IO packet")
+    def lost(self, websocket: WebSocket) -> None:
+        """The WebSocket is gone. What has come by it is acted on first."""
+        if not self.upgraded:
+            self._upgrade_failed()
+        elif self._acting:
+            self.server.start_background_task(self._end_when_idle)
+        else:
+            self.end(self.server.reason.TRANSPORT_CLOSE)
 
-    async def close(self) -> None:
-        await self._response.close()
+    async def _end_when_idle(self) -> None:
+        await self.idle()
+        self.end(self.server.reason.TRANSPORT_CLOSE)
+
+    def stuffed(self, websocket: WebSocket) -> None:
+        self._cut()
+
+    # Heartbeats
+
+    def ping(self) -> None:
+        self.put(_PING)
+
+    def silent(self) -> None:
+        self.end(self.server.reason.PING_TIMEOUT, goodbye=True)
+
+    # Ends
+
+    def end(self, reason: str, *, goodbye: bool = False) -> None:
+        """Close at once; whoever is to be told of it is told by a task."""
+        if not self.closing:
+            self._close_entrance()
+            self.server.start_background_task(self._close, not goodbye, reason)
+
+    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
+        """Take leave: what is queued goes out, and a CLOSE packet unless `abort`. Nobody waits for it here."""
+        del wait
+        if not self.closing:
+            self._close_entrance()
+            await self._close(abort, reason or self.server.reason.SERVER_DISCONNECT)
+
+    def _close_entrance(self) -> None:
+        """Nothing more is heard, from now on."""
+        self.closing = True
+        self._inbox = None
+        self.server.heartbeat.forget(self)
+
+    async def _close(self, abort: bool, reason: str) -> None:
+        server = self.server
+        await server._trigger_event("disconnect", self.sid, reason, run_async=False)
+        self.closed = True
+        server.sockets.pop(self.sid, None)
+        self._upgrade_over()
+        if self.outbox is not None:
+            if not abort:
+                self.outbox.put(_CLOSE)
+            self.outbox.wake()
+        if self.websocket is not None:
+            if not abort and self.upgraded:
+                self.websocket.write(_CLOSE)
+            self.websocket.close()
+        self.acted()
+
+    def _cut(self) -> None:
+        """End at once: the client does not read what it is sent."""
+        if self.closing:
+            return
+        logger.warning("connection.cut", reason="the client does not read", engine_sid=self.sid)
+        if self.outbox is not None:
+            self.outbox.clear()
+        if self.websocket is not None:
+            self.websocket.abort()
+        self.end(self.server.reason.TRANSPORT_ERROR)
 
 
-_ENGINE_PACKET_TYPES: Final = frozenset("0123456")
-#: Bytes come in bodies as text.
-_IN_BODIES: Final = _ENGINE_PACKET_TYPES | {"b"}
+_PACKET_TYPES: Final = frozenset("0123456")
+#: What a polling client may send: no handshake, no probe, no NOOP.
+_TYPES_IN_BODIES: Final = frozenset("1345")
+_CLOSE_TYPE: Final = "1"
+_PONG_TYPE: Final = "3"
+_MESSAGE_TYPE: Final = "4"
 
 
 class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has no types
-    """The Engine.IO server, with limits at its entrance."""
-
-    _async: dict[str, Any]
-    start_service_task: bool
+    """The Engine.IO server, with limits at its entrance. Messages go to `take`, which is set by the layer above."""
 
     def __init__(
         self,
@@ -271,18 +503,19 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
         limits: Limits,
         address_of: Callable[[web.Request], str],
         worker: int | None,
+        deflate: bool,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(monitor_clients=False, **options)
+        self.limits = limits
+        self.deflate = deflate
+        self.take: Take = lambda socket, message: False
+        self.heartbeat = Heartbeat(self.ping_interval, self.ping_timeout)
+        self.writer = Writer()
+        self.draining = False
         self._sid_prefix = sid_prefix(worker)
-        self._limits = limits
         self._address_of = address_of
         self._handshakes: dict[str, TokenBucket] = {}
-        self.draining = False
-        self._async = {**self._async, "websocket": WebSocket}
-
-    def create_queue(self, *_: Any, **__: Any) -> SendQueue:
-        return SendQueue(self._limits.unsent_bytes)
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """One HTTP request of either transport. New connections are refused while draining, or too many."""
@@ -310,7 +543,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
         return self._sid_prefix + str(super().generate_id())
 
     def _may_shake_hands(self, address: str) -> bool:
-        rate = self._limits.handshakes_per_second
+        rate = self.limits.handshakes_per_second
         if not rate:
             return True
         now = time.monotonic()
@@ -321,12 +554,17 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
         return bucket.take(now)
 
     async def _handle_connect(self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None) -> Any:
-        """A handshake: the socket, its OPEN packet, and the first exchange of its transport."""
-        if self.start_service_task:
-            self.start_service_task = False
-            self.service_task_handle = self.start_background_task(self._service_task)
+        """A handshake: the connection, its OPEN packet, and the first exchange of its transport."""
+        request: web.Request = environ["aiohttp.request"]
         sid = self.generate_id()
-        socket = self.sockets[sid] = Socket(self, sid, self._limits)
+        socket = self.sockets[sid] = Socket(self, sid)
+        response: web.StreamResponse | None = None
+        if transport == "websocket":
+            try:
+                response = socket.open(request)
+            except (NoHandshake, ConnectionError) as error:
+                del self.sockets[sid]
+                return _no_websocket(error)
         opening = {
             "sid": sid,
             "upgrades": self._upgrades(sid, transport),
@@ -334,17 +572,22 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
             "pingTimeout": int(self.ping_timeout * 1000),
             "maxPayload": self.max_http_buffer_size,
         }
-        await socket.send(engine_packet.Packet(engine_packet.OPEN, opening))
         await self._trigger_event("connect", sid, environ, run_async=False)
-        socket.schedule_ping()
-        if transport == "websocket":
-            try:
-                response = await socket.handle_get_request(environ)
-            finally:
-                await socket.close(abort=True, reason=self.reason.TRANSPORT_ERROR)
-            return self._bad_request() if isinstance(response, list) else response
         socket.connected = True
-        return self._ok(await socket.poll(), jsonp_index=jsonp_index)
+        self.heartbeat.answered(socket)
+        socket.put(Frame(b"0" + JSON.dumps(opening).encode()))
+        if response is not None:
+            assert socket.websocket is not None
+            socket.websocket.begin()
+            return response
+        return self._ok(await socket.poll(request), jsonp_index=jsonp_index)
+
+
+def _no_websocket(error: Exception) -> web.Response:
+    """The refusal of an opening handshake: it names the version that is spoken here (RFC 6455, 4.4)."""
+    response = _refused(400, "no_websocket", f"This cannot be made a WebSocket: {error}.")
+    response.headers["Sec-WebSocket-Version"] = "13"
+    return response
 
 
 def sid_prefix(worker: int | None) -> str:

@@ -4,7 +4,8 @@ What is relied on, beyond its documented interfaces (`tests/realtime/test_transp
 changes it):
 
 * ``AsyncServer._engineio_server_class`` gives our :class:`realtime.engine.Engine`;
-* ``AsyncServer._handle_eio_connect`` is told of each handshake, ``_handle_eio_message`` of each message.
+* ``AsyncServer._handle_eio_connect`` is told of each handshake, ``_handle_eio_disconnect`` of each end;
+* ``AsyncServer._handle_connect``, ``_handle_disconnect`` and ``_handle_event`` act on a packet.
 """
 
 from __future__ import annotations
@@ -13,20 +14,26 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
+import msgspec
 import socketio
 import structlog
 from aiohttp import web
 from socketio import packet as socket_packet
 
+from realtime.deadlines import Deadlines
 from realtime.engine import CONNECT_SECONDS, FLUSH_SECONDS, MAX_FRAME_BYTES, Engine, Socket
 from realtime.events import Event
-from realtime.frames import JSON, NAMESPACE, Frame, ack_frame, event_frame
+from realtime.frames import JSON, NAMESPACE, Bundle, Frame, ack_frame, event_frame
 from realtime.limits import Limits
+from realtime.manager import Manager
+
+#: Digits in the number that a client gives an event to have it acked.
+MAX_ACK_DIGITS: Final = 18
 
 logger = structlog.get_logger(__name__)
 
@@ -46,8 +53,8 @@ class Handler(Protocol):
     async def connected(self, connection: Connection, token: str | None, environ: dict[str, Any]) -> None:
         """Authenticate. Raises Refusal."""
 
-    async def received(self, connection: Connection, name: str, payload: list[Any]) -> Reply:
-        """Act on an event, and answer."""
+    def received(self, connection: Connection, name: str, payload: list[Any]) -> Answer:
+        """Act on an event, and answer: at once, with a future, or by a coroutine that runs as a task."""
 
     def refused(self, status_code: int, code: str, message: str) -> dict[str, Any]:
         """The ack of an event that never reaches :meth:`received`."""
@@ -65,39 +72,53 @@ class Reply:
         self.then = then
 
 
+class Pending:
+    """An answer that comes with a future, without a task: `reply` makes it of the future when that is done."""
+
+    __slots__ = ("future", "reply")
+
+    def __init__(self, future: asyncio.Future[Any], reply: Callable[[asyncio.Future[Any]], Reply]) -> None:
+        self.future = future
+        self.reply = reply
+
+
+Answer = Reply | Pending | Coroutine[Any, Any, Reply]
+
+
 class Connection:
     """One authenticated Socket.IO connection. `state` is the door's own."""
 
+    __slots__ = ("_server", "_socket", "closed", "sid", "state", "user_id")
+
     def __init__(self, server: SocketServer, sid: str, socket: Socket) -> None:
         self.sid = sid
-        self.engine_sid: str = socket.sid
         self.user_id = ""
         self.state: Any = None
         self.closed = False
         self._server = server
         self._socket = socket
-        self._acting = asyncio.Lock()
 
-    def send(self, frame: Frame) -> None:
-        """Queue a frame. It never blocks; too many unsent bytes cut the connection."""
+    @property
+    def engine_sid(self) -> str:
+        return self._socket.sid
+
+    def send(self, frame: Frame | Bundle) -> None:
+        """Send a frame. It never blocks; too many unsent bytes cut the connection."""
         if not self.closed:
-            self._socket.queue.put_nowait(frame)
+            self._socket.put(frame)
 
-    async def act(self, respond: Callable[[], Awaitable[Reply]], ack_id: int | None) -> None:
+    def answer(self, ack_id: int | None, reply: Reply) -> None:
         """Answer an event. Nothing else is sent between the ack and what the reply has behind it."""
-        async with self._acting:
-            reply = await respond()
-            if ack_id is not None:
-                self.send(ack_frame(ack_id, reply.document))
-            if reply.then is not None:
-                reply.then()
+        if ack_id is not None:
+            self.send(ack_frame(ack_id, reply.document))
+        if reply.then is not None:
+            reply.then()
 
     async def settle(self) -> None:
         """Wait until the event under way is answered, and a polling client has fetched it; FLUSH_SECONDS at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
-                async with self._acting:
-                    pass
+                await self._socket.idle()
                 await self._socket.settle()
 
     async def disconnect(self) -> None:
@@ -114,7 +135,7 @@ class Connection:
 
 
 class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio has no types
-    """The Socket.IO server. Events go to `handler`, one after the other per connection."""
+    """The Socket.IO server. Events of the namespace go to `handler`, one after the other per connection."""
 
     def __init__(
         self,
@@ -123,23 +144,30 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         cors_origins: Sequence[str],
         address_of: Callable[[web.Request], str],
         worker: int | None = None,
+        deflate: bool = False,
+        **options: Any,
     ) -> None:
         self.handler: Handler | None = None
         self.connections: dict[str, Connection] = {}
+        self._expected = Deadlines(time.monotonic)
         quiet = structlog.stdlib.get_logger("socketio")
         super().__init__(
             async_mode="aiohttp",
             async_handlers=False,
             namespaces=[NAMESPACE],
+            client_manager=Manager(),
             json=JSON,
             cors_allowed_origins=partial(_origin_allowed, cors_origins),
             max_http_buffer_size=limits.frame_bytes or MAX_FRAME_BYTES,
             limits=limits,
             address_of=address_of,
             worker=worker,
+            deflate=deflate,
             logger=_Quiet(quiet),
             engineio_logger=_Quiet(quiet),
+            **options,
         )
+        self.eio.take = self._take
 
     def _engineio_server_class(self) -> type[Engine]:
         return Engine
@@ -153,67 +181,162 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
     def draining(self, draining: bool) -> None:
         self.eio.draining = draining
 
+    async def shutdown(self) -> None:
+        self._expected.close()
+        await super().shutdown()
+
+    # Connections that are nobody's yet
+
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
         self.expect_connect(eio_sid)
 
-    def _expect_connected(self, eio_sid: str) -> None:
-        if eio_sid in self.eio.sockets and self._connection(eio_sid, NAMESPACE) is None:
-            self.start_background_task(self.eio.disconnect, eio_sid)
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        await super()._handle_eio_disconnect(eio_sid, reason)
+        self._expected.drop(eio_sid)
 
     def expect_connect(self, eio_sid: str) -> None:
         """Cut the connection if it is without a namespace after CONNECT_SECONDS."""
-        asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._expect_connected, eio_sid)
+        self._expected.set(eio_sid, time.monotonic() + CONNECT_SECONDS, partial(self._end, eio_sid))
 
-    def _connection(self, eio_sid: str, namespace: str | None) -> Connection | None:
-        return self.connections.get(self.manager.sid_from_eio_sid(eio_sid, namespace or "/"))
+    def _end(self, eio_sid: str) -> None:
+        self.start_background_task(self.eio.disconnect, eio_sid)
 
-    async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
-        socket = self.eio.sockets.get(eio_sid)
-        if socket is None or socket.closing or isinstance(data, bytes):
-            return  # bytes: the attachment of a packet that was refused
-        packet = self._packet_of(data)
+    def came(self, connection: Connection) -> None:
+        """Somebody was let in."""
+        eio_sid = connection.engine_sid
+        self.connections[connection.sid] = connection
+        connection._socket.client = connection
+        self._expected.drop(eio_sid)
+        # The request and its headers are of no use any more, but for a token that came in one of them.
+        bearer = self.environ[eio_sid].get("HTTP_AUTHORIZATION")
+        self.environ[eio_sid] = _NO_HEADERS if bearer is None else {"HTTP_AUTHORIZATION": bearer}
+
+    def went(self, sid: str) -> Connection | None:
+        """The connection with this sid has left the namespace. Answers it, if it was let in."""
+        connection = self.connections.pop(sid, None)
+        if connection is not None:
+            connection.closed = True
+            connection._socket.client = None
+            if not connection._socket.closing:
+                self.expect_connect(connection.engine_sid)
+        return connection
+
+    # What clients send
+
+    def _take(self, socket: Socket, message: str) -> bool:
+        """Act on a message. True: `socket.acted()` is called when that is done."""
+        if message.startswith(_EVENT_HEAD):
+            start = message.find("[", len(_EVENT_HEAD))
+            number = message[len(_EVENT_HEAD) : start]
+            if start > 0 and len(number) <= MAX_ACK_DIGITS and (not number or (number.isascii() and number.isdigit())):
+                try:
+                    data = msgspec.json.decode(message[start:])
+                except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+                    data = None
+                return self._event(socket, False, int(number) if number else None, data)
+        packet = self._packet_of(message)
         if packet is None:
-            logger.info("connection.malformed_packet", engine_sid=eio_sid)
-            self.start_background_task(self.eio.disconnect, eio_sid)
-            return
-        if packet.packet_type == socket_packet.CONNECT:
+            logger.info("connection.malformed_packet", engine_sid=socket.sid)
+            self._end(socket.sid)
+            return False
+        kind, namespace = packet.packet_type, packet.namespace or "/"
+        if kind == socket_packet.CONNECT:
             if socket.may_send(time.monotonic()):  # each one is a token to verify
-                await self._handle_connect(eio_sid, packet.namespace, packet.data)
-            else:
-                self.start_background_task(self.eio.disconnect, eio_sid)
-        elif packet.packet_type == socket_packet.DISCONNECT:
-            await self._handle_disconnect(eio_sid, packet.namespace, self.reason.CLIENT_DISCONNECT)
-        elif packet.packet_type in _EVENTS:
-            connection = self._connection(eio_sid, packet.namespace)
-            if connection is not None:
-                within = socket.may_send(time.monotonic())
-                await connection.act(partial(self._reply, connection, packet, within), packet.id)
-                if within is None:
-                    logger.warning("connection.cut", reason="too many events", user_id=connection.user_id)
-                    self.start_background_task(connection.disconnect)
+                return self._run(socket, self._handle_connect(socket.sid, namespace, packet.data))
+            self._end(socket.sid)
+        elif kind == socket_packet.DISCONNECT:
+            return self._run(socket, self._handle_disconnect(socket.sid, namespace, self.reason.CLIENT_DISCONNECT))
+        elif namespace == NAMESPACE and kind in _EVENTS:
+            return self._event(socket, kind == socket_packet.BINARY_EVENT, packet.id, packet.data)
+        elif namespace != NAMESPACE and kind == socket_packet.EVENT and _is_event(packet.data):
+            # Of another namespace, such as that of python-socketio's Admin UI.
+            return self._run(socket, self._handle_event(socket.sid, namespace, packet.id, packet.data))
+        return False
 
-    def _packet_of(self, data: Any) -> Any | None:
+    def _run(self, socket: Socket, work: Coroutine[Any, Any, Any]) -> bool:
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                logger.exception("connection.failed", engine_sid=socket.sid)
+            finally:
+                socket.acted()
+
+        self.start_background_task(run)
+        return True
+
+    def _packet_of(self, message: str) -> Any | None:
         """The packet in a message. None if it is none; where only an event's JSON is broken, an event without any."""
-        if not isinstance(data, str):
-            return None  # engineio has read it as JSON, which no packet is
         try:
-            return self.packet_class(encoded_packet=data)
-        except ValueError:
-            head = _HEAD_OF_EVENT.match(data)
+            return self.packet_class(encoded_packet=message)
+        except (ValueError, IndexError):
+            head = _HEAD_OF_EVENT.match(message)
             return self.packet_class(encoded_packet=f"{head[0]}null") if head else None
 
-    async def _reply(self, connection: Connection, packet: Any, within: bool | None) -> Reply:
-        assert self.handler is not None, "a connection has passed it"
+    def _event(self, socket: Socket, binary: bool, ack_id: int | None, data: Any) -> bool:
+        connection: Connection | None = socket.client
+        if connection is None:
+            return False
+        handler = self.handler
+        assert handler is not None, "a connection has passed it"
+        within = socket.may_send(time.monotonic())
         if not within:
-            return Reply(self.handler.refused(429, "too_many_requests", "Too many events; slow down."))
-        if not _is_event(packet.data):
+            answer: Answer = Reply(handler.refused(429, "too_many_requests", "Too many events; slow down."))
+        elif not _is_event(data):
             message = "An event is a JSON array of its name and one object."
-            return Reply(self.handler.refused(400, "malformed_event", message))
-        if packet.packet_type == socket_packet.BINARY_EVENT:
+            answer = Reply(handler.refused(400, "malformed_event", message))
+        elif binary:
             message = "Binary attachments are not accepted; send one JSON object."
-            return Reply(self.handler.refused(400, "binary_refused", message))
-        return await self.handler.received(connection, packet.data[0], packet.data[1:])
+            answer = Reply(handler.refused(400, "binary_refused", message))
+        else:
+            answer = self._received(connection, data)
+        if within is None:
+            logger.warning("connection.cut", reason="too many events", user_id=connection.user_id)
+            socket.client = None  # nothing more is heard of it
+            self.start_background_task(connection.disconnect)
+        if isinstance(answer, Reply):
+            connection.answer(ack_id, answer)
+            return False
+        if isinstance(answer, Pending):
+            answer.future.add_done_callback(partial(self._answer_pending, connection, ack_id, answer.reply))
+            return True
+        return self._run(socket, self._answer_later(connection, ack_id, answer))
+
+    def _received(self, connection: Connection, data: list[Any]) -> Answer:
+        assert self.handler is not None
+        try:
+            return self.handler.received(connection, data[0], data[1:])
+        except Exception as error:  # noqa: BLE001  # it is logged, and answered
+            return self._failed(error)
+
+    def _answer_pending(
+        self,
+        connection: Connection,
+        ack_id: int | None,
+        reply: Callable[[asyncio.Future[Any]], Reply],
+        future: asyncio.Future[Any],
+    ) -> None:
+        try:
+            if not future.cancelled():
+                connection.answer(ack_id, reply(future))
+        except Exception as error:  # noqa: BLE001  # it is logged, and answered
+            connection.answer(ack_id, self._failed(error))
+        finally:
+            connection._socket.acted()
+
+    async def _answer_later(self, connection: Connection, ack_id: int | None, work: Coroutine[Any, Any, Reply]) -> None:
+        try:
+            reply = await work
+        except Exception as error:  # noqa: BLE001  # it is logged, and answered
+            reply = self._failed(error)
+        connection.answer(ack_id, reply)
+
+    def _failed(self, error: Exception) -> Reply:
+        """The door itself has failed."""
+        assert self.handler is not None
+        logger.error("event.failed", exc_info=error)
+        return Reply(self.handler.refused(500, "internal_error", "Something went wrong here; it was noted."))
 
     async def move_all(self, spread_seconds: float) -> None:
         """Tell every client when to come again (`serverDraining`), each a moment of its own within the spread, and
@@ -259,14 +382,12 @@ class EncountersNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # pyt
             connection.closed = True
             await self._handler.disconnected(connection, self.server.reason.TRANSPORT_CLOSE)
             raise socketio.exceptions.ConnectionRefusedError("The connection is gone.")
-        self.server.connections[sid] = connection
+        self.server.came(connection)
 
     async def on_disconnect(self, sid: str, reason: str) -> None:
-        connection = self.server.connections.pop(sid, None)
+        connection = self.server.went(sid)
         if connection is None:
             return
-        connection.closed = True
-        self.server.expect_connect(connection.engine_sid)
         try:
             await self._handler.disconnected(connection, reason)
         except Exception:
@@ -280,9 +401,11 @@ def _origin_allowed(origins: Sequence[str], origin: str | None, environ: dict[st
     return origin.partition("://")[2] == environ.get("HTTP_HOST")
 
 
+_NO_HEADERS: Final[dict[str, Any]] = {}
+_EVENT_HEAD: Final = f"2{NAMESPACE},"
 _EVENTS: Final = frozenset({socket_packet.EVENT, socket_packet.BINARY_EVENT})
 #: An event up to its JSON, which may be broken: lone surrogates, numbers beyond all bounds, too deep.
-_HEAD_OF_EVENT: Final = re.compile(rf"[25](?:[0-9]{{1,10}}-)?{NAMESPACE},(?:[0-9]{{1,18}}(?![0-9]))?")
+_HEAD_OF_EVENT: Final = re.compile(rf"[25](?:[0-9]{{1,10}}-)?{NAMESPACE},(?:[0-9]{{1,{MAX_ACK_DIGITS}}}(?![0-9]))?")
 
 
 def _is_event(data: Any) -> bool:

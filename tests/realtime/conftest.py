@@ -28,8 +28,12 @@ async def start_site(said: list[Any], caplog: pytest.LogCaptureFixture) -> Async
     """Starts servers with the given limits. At the end each must have let go of everything without a complaint."""
     async with AsyncExitStack() as ends:
 
-        async def start(*, worker: int | None = None, **limits: int) -> Site:
-            site = await Site(Limits(**limits), worker=worker).start()
+        async def start(
+            *, worker: int | None = None, ping_interval: float = 25, ping_timeout: float = 20, **limits: int
+        ) -> Site:
+            site = await Site(
+                Limits(**limits), worker=worker, ping_interval=ping_interval, ping_timeout=ping_timeout
+            ).start()
             ends.push_async_callback(site.close)
             return site
 

@@ -13,11 +13,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from engineio.async_socket import AsyncSocket
 from engineio.packet import MESSAGE, Packet
 
 from realtime import engine as engine_module
-from realtime.engine import SendQueue, Socket, WebSocket, sid_prefix
+from realtime.engine import Outbox, Socket, sid_prefix
 from realtime.events import Event
 from realtime.frames import Frame, event_frame
 from realtime.transport import Connection
@@ -29,87 +28,74 @@ from tests.support.waiting import until
 
 
 def frame_of(size: int) -> Frame:
-    return Frame("x" * (size - 1))
+    return Frame(b"x" * size)
 
 
-# What is queued
+# What waits for polls
 
 
-async def test_a_queue_counts_the_bytes_that_are_not_written_yet() -> None:
-    queue = SendQueue(100)
-    queue.put_nowait(frame_of(30))
-    queue.put_nowait(Packet(MESSAGE, data="y" * 20))
-    assert queue.unsent_bytes == 50
-    await queue.get()
-    queue.get_nowait()
-    assert queue.unsent_bytes == 50, "what was taken may still be on its way"
-    queue.put_nowait(frame_of(10))
-    await queue.get()
-    assert queue.unsent_bytes == 10, "asking for more says that the rest was written"
+async def test_an_outbox_counts_the_bytes_that_are_not_fetched_yet() -> None:
+    outbox = Outbox()
+    outbox.put(frame_of(30))
+    outbox.put(frame_of(20))
+    assert outbox.unsent_bytes == 50
+    outbox.take(1)
+    assert outbox.unsent_bytes == 50, "what was taken may still be on its way"
+    outbox.take(1)
+    assert outbox.unsent_bytes == 20, "asking for more says that the rest has arrived"
+    outbox.take(1)
+    assert outbox.unsent_bytes == 0
 
 
-async def test_a_queue_over_its_bound_lets_everything_go_and_says_so_once() -> None:
-    queue = SendQueue(100)
-    cuts: list[int] = []
-    queue.overflowed = lambda: cuts.append(queue.unsent_bytes)
-    for _ in range(5):
-        queue.put_nowait(frame_of(40))
-    assert cuts == [0]
-    assert queue.unsent_bytes == 0
-    assert await queue.get() is None
-    assert queue.empty()
+async def test_whoever_waits_for_an_outbox_is_woken_by_news_or_by_hand() -> None:
+    outbox = Outbox()
+    waits = [asyncio.create_task(outbox.wait(5)) for _ in range(2)]
+    await asyncio.sleep(0)
+    outbox.put(frame_of(1))
+    await asyncio.gather(*waits)
+    outbox.take(1)
+    waiting = asyncio.create_task(outbox.wait(5))
+    await asyncio.sleep(0)
+    outbox.wake()
+    await waiting
+    with pytest.raises(TimeoutError):
+        await outbox.wait(0.01)
 
 
-async def test_what_is_being_written_counts_towards_the_bound() -> None:
-    queue = SendQueue(100)
-    queue.put_nowait(frame_of(90))
-    await queue.get()
-    queue.put_nowait(frame_of(20))
-    assert queue.get_nowait() is None
+async def test_an_outbox_says_when_everything_was_fetched() -> None:
+    outbox = Outbox()
+    await outbox.fetched()
+    outbox.put(frame_of(1))
+    outbox.put(frame_of(1))
+    fetched = asyncio.create_task(outbox.fetched())
+    outbox.take(1)
+    await asyncio.sleep(0)
+    assert not fetched.done()
+    outbox.take(1)
+    await fetched
 
 
-async def test_a_bound_of_zero_is_none() -> None:
-    queue = SendQueue(0)
-    for _ in range(10):
-        queue.put_nowait(frame_of(1_000_000))
-    assert queue.qsize() == 10
+async def test_a_bound_of_zero_is_none(start_site: StartSite) -> None:
+    site = await start_site(unsent_bytes=0)
+    poller = await site.poller()
+    for number in range(10):
+        site.door.tell(site.door.connections[0], number, padding=1_000_000)
+    assert len((await poller.get()).split("\x1e")) == 10
 
 
 # What is relied on of python-engineio
 
 
-async def test_engineio_makes_its_sockets_queues_and_websockets_of_our_kinds(site: Site) -> None:
-    await site.websocket()
-    [one] = site.sockets.eio.sockets.values()
-    assert type(one) is Socket
-    assert type(one.queue) is SendQueue
-    assert one.transport is not None, "our WebSocket notes it"
-    assert site.sockets.eio._async["websocket"] is WebSocket
-
-
-async def test_a_poll_takes_all_that_is_queued_through_one_get(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    poller = await site.poller()
-    queue = site.sockets.eio.sockets[poller.sid].queue
-    gets = 0
-
-    async def get() -> Any:
-        nonlocal gets
-        gets += 1
-        return await SendQueue.get(queue)
-
-    monkeypatch.setattr(queue, "get", get)
-    for number in range(3):
-        site.door.tell(site.door.connections[0], number)
-    assert len((await poller.get()).split("\x1e")) == 3
-    assert gets == 1
-
-
-async def test_none_in_the_queue_ends_the_writer_behind_what_was_queued_before(site: Site) -> None:
-    one = AsyncSocket(site.sockets.eio, "sid")
-    one.queue.put_nowait(frame_of(1))
-    one.queue.put_nowait(None)
-    assert len(await one.poll()) == 1
-    assert await one.poll() == []
+async def test_engineio_keeps_our_connections_and_asks_them_what_it_needs(site: Site) -> None:
+    client, poller = await site.websocket(), await site.poller("bob")
+    assert all(type(one) is Socket for one in site.sockets.eio.sockets.values())
+    assert site.sockets.eio.start_service_task is False, "the wheel watches the connections"
+    site.sockets.eio.sockets[poller.sid].session["x"] = 1
+    assert await site.sockets.eio.get_session(poller.sid) == {"x": 1}
+    for sid, transport in zip(site.sockets.eio.sockets, ("websocket", "polling"), strict=True):
+        assert site.sockets.eio.transport(sid) == transport
+        await site.sockets.eio.send_packet(sid, Packet(MESSAGE, data="2/encounters,[]"))
+    assert await client.receive() == await poller.get() == "42/encounters,[]"
 
 
 # Handshakes
@@ -425,13 +411,9 @@ async def test_an_upgrade_that_breaks_off_leaves_polling_as_it_was(site: Site) -
         if said == ["2probe"]:
             assert await upgrade.receive() == "3probe"
         await upgrade.websocket.close()
-        await until(lambda: not site.sockets.eio.sockets[poller.sid].upgrading)
+        await until(lambda: site.sockets.eio.sockets[poller.sid].websocket is None)
         polling = asyncio.create_task(poller.get())
         await asyncio.sleep(0.02)
-        if "2probe" in said:
-            assert await polling == "6"
-            polling = asyncio.create_task(poller.get())
-            await asyncio.sleep(0.02)
         assert not polling.done(), "a poll waits again until there is something"
         site.door.tell(site.door.connections[0], 1)
         assert '"n":1' in await polling
@@ -458,7 +440,6 @@ async def test_a_connection_upgrades_over_one_websocket_only(site: Site) -> None
     await upgrade.send("2probe")
     assert await upgrade.receive() == "3probe"
     await upgrade.send("5")
-    assert await upgrade.receive() == "6"
     assert (await upgrade.call("echo"))["ok"]
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await site.websocket(sid=poller.sid)
@@ -566,10 +547,10 @@ async def test_a_client_that_does_not_read_is_cut_and_let_go_of(site: Site, said
             await asyncio.sleep(0.001)
         assert sent < 2_000, "it is cut before 20 MB"
     started = time.monotonic()
-    await until(lambda: one.transport is None, 2)
+    assert one.websocket is not None
+    websocket = one.websocket
+    await until(lambda: not websocket.open, 2)
     assert time.monotonic() - started < 2
-    assert one.queue.unsent_bytes < 1_100_000
-    assert one.queue.qsize() <= 3
     assert len(site.sockets.eio.sockets) == 1
     assert [who for who, _ in site.door.gone] == ["ann"]
     assert [entry["reason"] for entry in said if entry["event"] == "connection.cut"] == ["the client does not read"]
@@ -583,7 +564,8 @@ async def test_a_client_that_does_not_poll_is_cut(start_site: StartSite) -> None
     for number in range(20):
         site.door.tell(connection, number, padding=1_000)
     await until(lambda: site.empty, 1)
-    assert connection._socket.queue.unsent_bytes < 100
+    assert connection._socket.outbox is not None
+    assert connection._socket.outbox.unsent_bytes < 100
     assert (await site.get(poller.query))[0] == 400
 
 
@@ -624,7 +606,9 @@ async def test_a_websocket_that_ignores_its_end_is_aborted(site: Site) -> None:
     await asyncio.sleep(0.05)
     await site.door.connections[0].drop()
     assert site.empty
-    await until(lambda: one.transport is None, 2)
+    websocket = one.websocket
+    assert websocket is not None
+    await until(lambda: not websocket.open, 2)
     client.setblocking(True)
     client.settimeout(2)
     with suppress(ConnectionResetError):
@@ -648,24 +632,42 @@ async def test_what_comes_from_a_connection_that_has_ended_is_not_heard(site: Si
     assert site.empty
 
 
-async def test_a_connection_that_answers_no_ping_is_closed(
-    site: Site, said: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(site.sockets.eio, "ping_interval", 0.1)
-    monkeypatch.setattr(site.sockets.eio, "ping_timeout", 0.2)
+async def test_a_connection_that_answers_no_ping_is_closed(start_site: StartSite) -> None:
+    site = await start_site(ping_interval=0.1, ping_timeout=0.2)
     poller = await site.poller()
     await site.websocket("bob")
     assert await poller.get() == "2"
     await until(lambda: site.empty, 3)
     assert {who for who, _ in site.door.gone} == {"ann", "bob"}
+    assert {reason for _, reason in site.door.gone} == {"ping timeout"}
+
+
+def answered(one: Socket) -> bool:
+    return not one.pong_due
+
+
+def pong_due(one: Socket) -> bool:
+    return one.pong_due
+
+
+async def test_a_connection_that_answers_its_pings_stays(start_site: StartSite, connect: Connect) -> None:
+    site = await start_site(ping_interval=0.05, ping_timeout=0.5)
+    for transports in (("polling",), ("websocket",)):
+        client = await connect(site.url, transports[0], transports=transports)
+        [one] = site.sockets.eio.sockets.values()
+        for _ in range(3):
+            await until(partial(pong_due, one))
+            await until(partial(answered, one))
+        assert (await client.call("echo", {}))["ok"]
+        await client.close()
+        await until(lambda: site.empty)
 
 
 async def test_sending_to_a_connection_that_has_ended_does_nothing(site: Site) -> None:
     await site.websocket()
     connection = site.door.connections[0]
     await connection.drop()
-    before = connection._socket.queue.qsize()
     connection.send(event_frame(Event(name="news", data={})))
     await connection.drop()
     await connection.disconnect()
-    assert connection._socket.queue.qsize() == before
+    assert site.empty

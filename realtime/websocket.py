@@ -1,0 +1,379 @@
+"""WebSocket connections (RFC 6455), without the machinery of HTTP that opened them.
+
+aiohttp answers HTTP on the port; once a request has turned out to be a WebSocket's opening handshake, its transport
+is taken from aiohttp and given to a :class:`WebSocket`, a lean protocol without a task or a timer of its own. Frames
+are parsed and unmasked by aiohttp's reader, in C.
+
+What is relied on, beyond documented interfaces (`tests/realtime/test_websocket.py` fails if a new version changes it):
+
+* ``aiohttp.web_protocol.RequestHandler`` lets go of a connection in ``connection_lost`` without closing the transport
+  when its ``transport`` was set to None before, and keeps what came behind the handshake in ``_message_tail``;
+* ``aiohttp._websocket.reader.WebSocketReader`` hands messages to ``WebSocketDataQueue.feed_data``, errors to its
+  ``set_exception``, and each frame to ``_handle_frame``: as a bytearray where it was masked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any, Final, Protocol
+
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp._websocket.models import WebSocketError
+from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
+
+from realtime.frames import Bundle, Frame
+
+#: Seconds for the other side to close, and to take what was written before; after that the transport is aborted.
+CLOSE_SECONDS: Final = 1.5
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY_BYTES: Final = 16
+_CLOSE: Final = 0x88
+_PONG: Final = 0x8A
+#: Opcodes from here on are those of control frames.
+_CONTROL: Final = 0x8
+#: They say how a connection ended, and are no part of it (RFC 6455, 7.4.1).
+_UNSENDABLE_CODES: Final = frozenset({1004, 1005, 1006, 1015})
+
+logger = structlog.get_logger(__name__)
+
+
+class NoHandshake(Exception):
+    """The request is no opening handshake of a WebSocket; the message says why."""
+
+
+class Owner(Protocol):
+    """Who a WebSocket belongs to."""
+
+    def heard(self, websocket: WebSocket, text: str) -> None:
+        """A text message has come."""
+
+    def lost(self, websocket: WebSocket) -> None:
+        """Nothing will come any more. Told once; not after the owner closed or aborted it."""
+
+    def stuffed(self, websocket: WebSocket) -> None:
+        """More is to be written while more than the bound is unsent: the other side does not read."""
+
+
+class Writer:
+    """Writes what came together in one turn of the loop to each WebSocket at once, at the end of the turn."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[WebSocket] = []
+
+    def add(self, websocket: WebSocket) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._waiting.append(websocket)
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for websocket in waiting:
+            try:
+                websocket.flush()
+            except Exception:
+                logger.exception("websocket.write_failed")
+                websocket.abort()
+
+
+class WebSocket(asyncio.Protocol):
+    """A WebSocket after its handshake. Text goes to the owner; binary messages are passed over.
+
+    It reads messages of at most `most_bytes`, and has `owner.stuffed` called when it is written to while more than
+    `most_unsent_bytes` (0: no bound) wait for the other side.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_deflate",
+        "_early",
+        "_goodbye",
+        "_most_unsent_bytes",
+        "_owner",
+        "_reader",
+        "_stuffed",
+        "_transport",
+        "_unwritten",
+        "_writer",
+    )
+
+    def __init__(
+        self, owner: Owner, writer: Writer, *, most_bytes: int, most_unsent_bytes: int, deflate: bool = False
+    ) -> None:
+        self._owner: Owner | None = owner
+        self._writer = writer
+        self._deflate = deflate
+        self._most_unsent_bytes = most_unsent_bytes
+        self._transport: asyncio.Transport | None = None
+        self._unwritten = b""
+        self._early: bytes | None = b""
+        self._goodbye: bytes | None = None
+        self._closing = False
+        self._stuffed = False
+        self._reader: _Reader | None = _Reader(
+            _Inlet(self),
+            most_bytes + 1,  # it refuses at the size, not above it
+            deflate,
+            True,
+        )
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a connection still, if only to take leave."""
+        return self._transport is not None
+
+    # Writing
+
+    def write(self, frame: Frame | Bundle) -> None:
+        """Have a frame written at the end of this turn of the loop. Never blocks."""
+        if not self._closing:
+            self._put(frame.deflated if self._deflate else frame.wire)
+
+    def _put(self, data: bytes) -> None:
+        if not self._unwritten:
+            self._writer.add(self)
+        self._unwritten += data
+
+    def flush(self) -> None:
+        """Write what waits now."""
+        data, self._unwritten = self._unwritten, b""
+        if self._transport is None or not data:
+            return
+        if self._stuffed and self._owner is not None and not self._closing:
+            self._owner.stuffed(self)
+        else:
+            self._transport.write(data)
+
+    def close(self, code: int = WSCloseCode.OK) -> None:
+        """Take leave: what was written goes out, then a close frame. The connection ends within CLOSE_SECONDS."""
+        self._owner = None
+        if self._goodbye is None:
+            self._say_goodbye(struct.pack("!H", code))
+        else:
+            self._say_goodbye(self._goodbye)  # the client's own: the answer to its close frame
+            if self._transport is not None:
+                self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection now, whatever is unsent."""
+        self._owner = None
+        self._closing = True
+        self._unwritten = b""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _say_goodbye(self, payload: bytes) -> None:
+        if self._closing:
+            return
+        self._put(bytes((_CLOSE, len(payload))) + payload)
+        self._closing = True
+        self.flush()
+        if self._transport is not None:
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, _abort, self._transport)
+
+    # Reading
+
+    def begin(self) -> None:
+        """Hear what comes from now on, and what came with the handshake or right behind it."""
+        early, self._early = self._early, None
+        if early:
+            self.data_received(early)
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def take(self, message: Any) -> None:
+        """A whole message, or a control frame."""
+        kind = message.type
+        if self._owner is None or self._closing or self._goodbye is not None:
+            if self._closing and kind is WSMsgType.CLOSE and self._transport is not None:
+                self._transport.close()  # the answer to ours
+        elif kind is WSMsgType.TEXT:
+            self._owner.heard(self, message.data)
+        elif kind is WSMsgType.PING:
+            self._put(bytes((_PONG, len(message.data))) + message.data)
+        elif kind is WSMsgType.CLOSE:
+            if message.data in _UNSENDABLE_CODES:
+                raise WebSocketError(WSCloseCode.PROTOCOL_ERROR, "a code that nobody may send")
+            self._goodbye = struct.pack("!H", message.data) if message.data else b""
+            self._owner.lost(self)  # and closes it, when what came before is acted on
+
+    def refuse(self, error: BaseException) -> None:
+        """What came is against the protocol: close with the code that says how. Behind a close frame anything may come."""
+        if self._goodbye is not None:
+            return
+        code = error.code if isinstance(error, WebSocketError) else WSCloseCode.INTERNAL_ERROR
+        if not isinstance(error, WebSocketError):
+            logger.error("websocket.failed", exc_info=error)
+        self._say_goodbye(struct.pack("!H", code))
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()  # and go on reading: an end with unread data would be a reset
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None and self._goodbye is None:
+            owner.lost(self)
+
+    # As the loop calls it
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._most_unsent_bytes:
+            transport.set_write_buffer_limits(high=self._most_unsent_bytes, low=self._most_unsent_bytes)
+        if not transport.is_reading():
+            transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self._early is not None:
+            self._early += data
+        elif self._reader is not None:
+            self._reader.feed_data(data)
+
+    def pause_writing(self) -> None:
+        self._stuffed = bool(self._most_unsent_bytes)
+
+    def resume_writing(self) -> None:
+        self._stuffed = False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del error  # it does not matter how
+        self._transport = None
+        self._reader = None
+        self._closing = True
+        self._unwritten = b""
+        self._tell_lost()
+
+
+class _Inlet(WebSocketDataQueue):
+    """Hands what the reader has read to the WebSocket at once, instead of queueing it."""
+
+    __slots__ = ("_websocket",)
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    def feed_data(self, message: Any, size: int) -> None:
+        try:
+            self._websocket.take(message)
+        except Exception as error:  # noqa: BLE001  # it is logged there, or the client's fault
+            self._websocket.refuse(error)
+
+    def set_exception(self, error: BaseException, cause: BaseException | None = None) -> None:
+        self._websocket.refuse(error)
+
+
+class _Reader(WebSocketReader):
+    """A reader for a server, and a stricter one: clients mask their frames (RFC 6455, 5.1), and no message begins
+    inside another, even if nothing came of that yet (5.4)."""
+
+    __slots__ = ("_inside_message",)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._inside_message = False
+
+    def _handle_frame(self, fin: bool, opcode: int, payload: Any, compressed: int) -> None:
+        if type(payload) is not bytearray:
+            raise WebSocketError(WSCloseCode.PROTOCOL_ERROR, "a client's frames are masked")
+        if opcode < _CONTROL:
+            if opcode and self._inside_message:
+                raise WebSocketError(WSCloseCode.PROTOCOL_ERROR, "a message inside another")
+            self._inside_message = not fin
+        super()._handle_frame(fin, opcode, payload, compressed)
+
+
+def _abort(transport: asyncio.Transport) -> None:
+    transport.abort()
+
+
+# Opening
+
+
+def answer_to(request: web.Request, *, deflate: bool) -> tuple[bytes, bool]:
+    """The answer to an opening handshake (RFC 6455, 4.2), and whether frames may be compressed on the connection.
+
+    They may if `deflate` says so and the client offered it. Raises NoHandshake.
+    """
+    headers = request.headers
+    if request.method != "GET" or request.version < (1, 1) or request.body_exists:
+        raise NoHandshake("a WebSocket is opened by an HTTP/1.1 GET without a body")
+    if headers.get("Upgrade", "").strip().lower() != "websocket" or "upgrade" not in _listed(headers, "Connection"):
+        raise NoHandshake("the headers Upgrade: websocket and Connection: Upgrade are missing")
+    if headers.get("Sec-WebSocket-Version") != "13":
+        raise NoHandshake("the version must be 13")
+    key = headers.get("Sec-WebSocket-Key", "")
+    try:
+        length = len(b64decode(key, validate=True))
+    except (binascii.Error, ValueError):
+        length = 0
+    if length != _KEY_BYTES:
+        raise NoHandshake(f"Sec-WebSocket-Key must be {_KEY_BYTES} bytes in base64")
+    accept = b64encode(sha1(key.encode() + _GUID).digest())  # noqa: S324  # as the RFC has it; it keeps no secret
+    deflate = deflate and _offers_deflate(headers.getall("Sec-WebSocket-Extensions", ()))
+    extension = b"Sec-WebSocket-Extensions: %b\r\n" % _DEFLATE if deflate else b""
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, extension)
+    ), deflate
+
+
+#: Without context takeover one compressed frame suits every client (RFC 7692, 7.1.1).
+_DEFLATE: Final = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
+def _offers_deflate(offers: Sequence[str]) -> bool:
+    for offer in ",".join(offers).split(","):
+        name, *parameters = (part.strip().lower() for part in offer.split(";"))
+        if name == "permessage-deflate" and not any(one.startswith("server_max_window_bits") for one in parameters):
+            return True
+    return False
+
+
+def _listed(headers: Any, name: str) -> list[str]:
+    return [one.strip().lower() for line in headers.getall(name, ()) for one in line.split(",")]
+
+
+class Upgraded(web.StreamResponse):
+    """What a handler returns whose connection speaks WebSocket from now on: nothing is left to be sent."""
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """It was sent by :func:`take_over`."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nor is there a body."""
+
+
+def take_over(request: web.Request, websocket: WebSocket, answer: bytes) -> Upgraded:
+    """Write the answer to the handshake, and give the request's connection to `websocket`, which is to begin.
+
+    Raises ConnectionError when the client is gone.
+    """
+    handler, transport = request.protocol, request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    websocket.data_received(handler._message_tail)
+    transport.write(answer)
+    # aiohttp lets go: of its parser, its task, its timers, and of the request when the handler returns.
+    handler.transport = None
+    transport.set_protocol(websocket)
+    handler.connection_lost(None)
+    websocket.connection_made(transport)
+    return Upgraded()
