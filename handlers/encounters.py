@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -52,12 +52,16 @@ from realtime.events import Event
 from realtime.frames import event_frame
 from realtime.limits import Limits
 from realtime.log import Closed, Overloaded
-from realtime.transport import Connection, Refusal, Reply
+from realtime.transport import Answer, Connection, Pending, Refusal, Reply
 from store.errors import Away
 from store.participants import ReadMark
 
 #: Seconds before its token expires at which a connection is told.
 EXPIRY_NOTICE_SECONDS: Final = 60.0
+#: Connections whose memberships are looked up together: as many as one statement answers for.
+LOOKS_AT_A_TIME: Final = 500
+#: Seconds until a look that the database could not answer is tried again.
+LOOK_PAUSE_SECONDS: Final = 0.25
 #: Sessions that one connection may have joined at a time.
 MAX_JOINED_SESSIONS: Final = 50
 
@@ -66,10 +70,14 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Attendee:
-    """What this door knows of a connection: whose it is, and what it has joined (by session id)."""
+    """What this door knows of a connection: whose it is, and what it has joined (by session id).
+
+    `news` counts what was heard of its person: who is on the way in meanwhile is looked up again.
+    """
 
     identity: Identity
     joined: dict[str, Member] = field(default_factory=dict)
+    news: int = 0
 
     def member(self, ref: str) -> Member:
         """Oneself in a session that was joined, by id or room name. Raises Forbidden."""
@@ -90,11 +98,14 @@ class Encounters:
         self._people = people
         self._limits = limits
         self._deadlines = Deadlines()
+        # Bound once, for all connections.
+        self._warn: Final = self._expiring
+        self._cut: Final = self._expired
         self._tasks: set[asyncio.Task[None]] = set()
         live.removed = self._removed
         live.person_news = lambda user_id: self._spawn(self._look_again(user_id))
         live.bus.on_gap(self._look_at_everybody)
-        self._events: dict[str, tuple[type[Any], Callable[[Connection, Any], Awaitable[Reply]]]] = {
+        self._events: dict[str, tuple[type[Any], Callable[[Connection, Any], Answer]]] = {
             "joinSession": (JoinSession, self._join_session),
             "leaveSession": (InSession, self._leave_session),
             "sendMessage": (SendMessage, self._send_message),
@@ -115,16 +126,16 @@ class Encounters:
         """Authenticate a connection, and count it to its person. Raises Refusal."""
         try:
             identity = await self._identify(token)
-            held = len(self._live.connections_of(identity.user_id))
-            if 0 < self._limits.connections_per_user <= held:
+            most = self._limits.connections_per_user
+            if 0 < most <= len(self._live.connections_of(identity.user_id)):
                 raise TooManyRequests(
-                    f"You have {held} connections open already.", code="too_many_connections", retry_after=5
+                    f"You have {most} connections open already.", code="too_many_connections", retry_after=5
                 )
         except EncountersError as error:
             raise Refusal(error.document()) from error
         connection.user_id = identity.user_id
         connection.state = Attendee(identity)
-        await self._live.attend(connection)
+        self._live.attend(connection)
         self._watch_expiry(connection, identity)
 
     async def _identify(self, token: str | None) -> Identity:
@@ -142,7 +153,7 @@ class Encounters:
         attendee: Attendee = connection.state
         for session_id in list(attendee.joined):
             self._let_go(connection, session_id, "disconnected")
-        await self._live.dismiss(connection)
+        self._live.dismiss(connection)
 
     async def close(self) -> None:
         self._deadlines.close()
@@ -152,7 +163,7 @@ class Encounters:
 
     # Events
 
-    async def received(self, connection: Connection, name: str, payload: list[Any]) -> Reply:
+    def received(self, connection: Connection, name: str, payload: list[Any]) -> Answer:
         """Act on one event. Whatever goes wrong is said in the ack, and the connection stays."""
         try:
             known = self._events.get(name)
@@ -161,16 +172,13 @@ class Encounters:
             type_, act = known
             if len(payload) != 1:
                 raise BadRequest("An event carries one JSON object.", code="validation_failed")
-            return await act(connection, decode(type_, payload[0]))
-        except EncountersError as error:
-            return Reply(_refusal(error))
-        except (Away, Overloaded, Closed):
-            return Reply(_refusal(_away()))
-        except Exception:
-            logger.exception("event.failed", event_name=name, user_id=connection.user_id)
-            return Reply(_refusal(EncountersError("Something went wrong here; it was noted.")))
+            answer = act(connection, decode(type_, payload[0]))
+        except Exception as error:  # noqa: BLE001  # it is said in the ack
+            return _refusal(error, name)
+        return _answered(answer, name) if isinstance(answer, Coroutine) else answer
 
     def refused(self, status_code: int, code: str, message: str) -> dict[str, Any]:
+        """The ack of an event that was not acted on."""
         return {"ok": False, "error": {"error": code, "message": message, "status_code": status_code}}
 
     async def _join_session(self, connection: Connection, request: JoinSession) -> Reply:
@@ -178,11 +186,13 @@ class Encounters:
             raise invalid({"last_seq": "must be the last seq that was seen"})
         live, attendee = self._live, _attendee(connection)
         ref = access.session_ref(request.session_id)
+        news = attendee.news
         session, member = await access.enter(live.pool, ref, attendee.identity)
         room_id = str(session.id)
         if room_id not in attendee.joined and len(attendee.joined) >= MAX_JOINED_SESSIONS:
             raise TooManyRequests(f"A connection joins at most {MAX_JOINED_SESSIONS} sessions.", retry_after=1)
         room = await live.hub.open(room_id)
+        room_id = room.id  # one string for everybody in it
         with live.hub.held(room_id):
             await live.presence.arrive(room, member, connection)
             try:
@@ -190,18 +200,20 @@ class Encounters:
                 reset = False
                 if request.last_seq is not None:
                     missed, reset = await live.missed(room, request.last_seq)
+                while news != attendee.news:
+                    news = attendee.news
+                    session, member = await access.enter(live.pool, ref, attendee.identity)
             except BaseException:
                 if room_id not in attendee.joined:
                     live.presence.depart(room_id, connection, "disconnected")
                 raise
         # From here to the ack and the entry behind it nothing is awaited: the room stands still.
-        online = live.presence.online(room_id)
+        room.flush()  # who is in it already gets what came before first
         answer: dict[str, Any] = {
             "ok": True,
             "session": sessions.realtime_document(session, live.status(room)),
-            "participants": online,
-            "you": next((one for one in online if one["userId"] == member.user_id), _entry(member))
-            | {"is_host": member.is_host},
+            "participants": live.presence.participants(room_id),
+            "you": (live.presence.person(room_id, member.user_id) or _entry(member)) | {"is_host": member.is_host},
             "lastSeq": room.last_seq,
         }
         if request.last_seq is not None:
@@ -220,7 +232,7 @@ class Encounters:
 
         return Reply(answer, then=enter)
 
-    async def _leave_session(self, connection: Connection, request: InSession) -> Reply:
+    def _leave_session(self, connection: Connection, request: InSession) -> Reply:
         member = _attendee(connection).member(request.session_id)
         self._let_go(connection, str(member.session_id), LEFT)
         return _done()
@@ -241,17 +253,17 @@ class Encounters:
         message = await chat.delete(self._live, member, request.id)
         return _done(message=message_document(message))
 
-    async def _typing(self, connection: Connection, request: SetTyping) -> Reply:
+    def _typing(self, connection: Connection, request: SetTyping) -> Reply:
         self._live.typing.set(_attendee(connection).member(request.session_id), typing=request.typing)
         return _done()
 
-    async def _mark_read(self, connection: Connection, request: MarkRead) -> Reply:
+    def _mark_read(self, connection: Connection, request: MarkRead) -> Answer:
         member = _attendee(connection).member(request.session_id)
         chat.check_read_seq(request.seq)
         room = self._live.hub.find(str(member.session_id))
         seq = min(request.seq, room.last_seq) if room else request.seq
-        await self._live.marks.append(ReadMark(session_id=member.session_id, user_id=member.user_id, seq=seq))
-        return _done()
+        mark = ReadMark(session_id=member.session_id, user_id=member.user_id, seq=seq)
+        return Pending(self._live.marks.append(mark), _marked)
 
     async def _raise_hand(self, connection: Connection, request: RaiseHand) -> Reply:
         member = _attendee(connection).member(request.session_id)
@@ -311,37 +323,51 @@ class Encounters:
 
     async def _look_again(self, *user_ids: str) -> None:
         """Something about these people has changed: their names, or what they belong to."""
-        for user_id in user_ids:
-            for connection in self._live.connections_of(user_id):
-                await self._check_memberships(connection)
+        connections = [connection for user_id in user_ids for connection in self._live.connections_of(user_id)]
+        for connection in connections:
+            _attendee(connection).news += 1
+        for start in range(0, len(connections), LOOKS_AT_A_TIME):
+            some = connections[start : start + LOOKS_AT_A_TIME]
+            await asyncio.gather(*(self._look_at(connection) for connection in some))
+
+    async def _look_at(self, connection: Connection) -> None:
+        while not connection.closed:
+            try:
+                return await self._check_memberships(connection)
+            except Away as error:
+                logger.info("encounters.look_waits", reason=str(error))
+                await asyncio.sleep(LOOK_PAUSE_SECONDS)
 
     async def _check_memberships(self, connection: Connection) -> None:
         attendee = _attendee(connection)
         for session_id in list(attendee.joined):
             try:
                 ref = access.session_ref(session_id)
-                _, attendee.joined[session_id] = await access.enter(self._live.pool, ref, attendee.identity)
+                _, member = await access.enter(self._live.pool, ref, attendee.identity)
             except (Forbidden, NotFound):
                 self._live.remove(session_id, connection.user_id, "removed")
+            else:
+                if session_id in attendee.joined:  # who left meanwhile, or was made to, stays out
+                    attendee.joined[session_id] = member
 
     # Tokens that end
 
     def _watch_expiry(self, connection: Connection, identity: Identity) -> None:
-        expires_at = identity.expires_at
-        if expires_at is None:
+        if identity.expires_at is None:
             self._deadlines.drop(connection)
             return
+        notice_at = identity.expires_at - EXPIRY_NOTICE_SECONDS
+        self._deadlines.set(connection, max(notice_at, time.time()), self._warn)
 
-        def cut() -> None:
-            logger.info("connection.expired", user_id=connection.user_id)
-            self._spawn(connection.disconnect())
+    def _expiring(self, connection: Connection) -> None:
+        expires_at = _attendee(connection).identity.expires_at
+        assert expires_at is not None, "only what expires is watched"
+        connection.send(event_frame(Event(name="authExpiring", data={"expires_at": _instant(expires_at)})))
+        self._deadlines.set(connection, expires_at, self._cut)
 
-        def warn() -> None:
-            connection.send(event_frame(Event(name="authExpiring", data={"expires_at": _instant(expires_at)})))
-            self._deadlines.set(connection, expires_at, cut)
-
-        notice_at = expires_at - EXPIRY_NOTICE_SECONDS
-        self._deadlines.set(connection, max(notice_at, time.time()), warn)
+    def _expired(self, connection: Connection) -> None:
+        logger.info("connection.expired", user_id=connection.user_id)
+        self._spawn(connection.disconnect())
 
     def _spawn(self, work: Any) -> None:
         async def run() -> None:
@@ -375,8 +401,26 @@ def _done(**added: Any) -> Reply:
     return Reply({"ok": True, **added})
 
 
-def _refusal(error: EncountersError) -> dict[str, Any]:
-    return {"ok": False, "error": error.document()}
+def _marked(marking: asyncio.Future[bool]) -> Reply:
+    error = marking.exception()
+    return _done() if error is None else _refusal(error, "markRead")
+
+
+async def _answered(work: Coroutine[Any, Any, Reply], name: str) -> Reply:
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001  # it is said in the ack
+        return _refusal(error, name)
+
+
+def _refusal(error: BaseException, event_name: str) -> Reply:
+    """What went wrong, for the client. A fault of ours is logged."""
+    if isinstance(error, Away | Overloaded | Closed):
+        error = _away()
+    elif not isinstance(error, EncountersError):
+        logger.error("event.failed", event_name=event_name, exc_info=error)
+        error = EncountersError("Something went wrong here; it was noted.")
+    return Reply({"ok": False, "error": error.document()})
 
 
 def _away() -> Unavailable:

@@ -20,7 +20,7 @@ import struct
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from hashlib import sha1
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -212,9 +212,9 @@ class WebSocket(asyncio.Protocol):
             self._owner.lost(self)  # and closes it, when what came before is acted on
 
     def refuse(self, error: BaseException) -> None:
-        """What came is against the protocol: close with the code that says how. Behind a close frame anything may come."""
+        """What came is against the protocol: close with the code that says how."""
         if self._goodbye is not None:
-            return
+            return  # behind a close frame anything may come
         code = error.code if isinstance(error, WebSocketError) else WSCloseCode.INTERNAL_ERROR
         if not isinstance(error, WebSocketError):
             logger.error("websocket.failed", exc_info=error)
@@ -231,7 +231,7 @@ class WebSocket(asyncio.Protocol):
     # As the loop calls it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are no instances of it
         self._transport = transport
         if self._most_unsent_bytes:
             transport.set_write_buffer_limits(high=self._most_unsent_bytes, low=self._most_unsent_bytes)
