@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -35,7 +35,7 @@ MAX_HOLD_SECONDS: Final = 0.01
 #: Seconds of that for each member: about what a write to one takes, so that writing leaves time for the rest.
 HOLD_SECONDS_PER_MEMBER: Final = 10e-6
 #: In smaller rooms nothing is held back: it would save less than it delays.
-MIN_HOLDING_MEMBERS: Final = 32
+LARGE_ROOM_MEMBERS: Final = 32
 #: Seconds that an empty room is kept, so that a reload finds it as it was.
 LINGER_SECONDS: Final = 15.0
 
@@ -50,6 +50,10 @@ class Member(Protocol):
 
     def send(self, frame: Frame | Bundle) -> None:
         """Hand over encoded events. Never blocks; a connection that does not read is cut by its own bound."""
+
+
+    def send_now(self, frame: Frame | Bundle) -> None:
+        """As :meth:`send`, for one of very many: nothing else is waited for that could be written with it."""
 
 
 class Source(Protocol):
@@ -165,11 +169,15 @@ class Room:
     @property
     def _hold_seconds(self) -> float:
         members = len(self.members)
-        return min(MAX_HOLD_SECONDS, members * HOLD_SECONDS_PER_MEMBER) if members >= MIN_HOLDING_MEMBERS else 0.0
+        return min(MAX_HOLD_SECONDS, members * HOLD_SECONDS_PER_MEMBER) if members >= LARGE_ROOM_MEMBERS else 0.0
 
-    def _send(self, members: Iterable[Member], frame: Frame | Bundle) -> None:
-        for member in members:
-            member.send(frame)
+    def _send(self, members: Collection[Member], frame: Frame | Bundle) -> None:
+        if len(members) < LARGE_ROOM_MEMBERS:
+            for member in members:
+                member.send(frame)
+        else:
+            for member in members:
+                member.send_now(frame)
 
     def _deliver(self, event: Event) -> None:
         visible = True

@@ -107,6 +107,11 @@ class Connection:
         if not self.closed:
             self._socket.put(frame)
 
+    def send_now(self, frame: Frame | Bundle) -> None:
+        """As :meth:`send`, for a frame that goes to very many: it is written at once."""
+        if not self.closed:
+            self._socket.put_now(frame)
+
     def answer(self, ack_id: int | None, reply: Reply) -> None:
         """Answer an event. Nothing else is sent between the ack and what the reply has behind it."""
         if ack_id is not None:
@@ -197,7 +202,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
 
     def expect_connect(self, eio_sid: str) -> None:
         """Cut the connection if it is without a namespace after CONNECT_SECONDS."""
-        self._expected.set(eio_sid, time.monotonic() + CONNECT_SECONDS, partial(self._end, eio_sid))
+        self._expected.set(eio_sid, time.monotonic() + CONNECT_SECONDS, self._end)
 
     def _end(self, eio_sid: str) -> None:
         self.start_background_task(self.eio.disconnect, eio_sid)

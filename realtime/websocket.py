@@ -137,6 +137,14 @@ class WebSocket(asyncio.Protocol):
         if not self._closing:
             self._put(frame.deflated if self._deflate else frame.wire)
 
+    def write_now(self, frame: Frame | Bundle) -> None:
+        """Write a frame in this very moment, if nothing waits before it: for one of very many WebSockets, which gain
+        nothing by waiting for the end of the turn."""
+        if self._unwritten or self._closing:
+            self.write(frame)
+        else:
+            self._write(frame.deflated if self._deflate else frame.wire)
+
     def _put(self, data: bytes) -> None:
         if not self._unwritten:
             self._writer.add(self)
@@ -145,7 +153,11 @@ class WebSocket(asyncio.Protocol):
     def flush(self) -> None:
         """Write what waits now."""
         data, self._unwritten = self._unwritten, b""
-        if self._transport is None or not data:
+        if data:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is None:
             return
         if self._stuffed and self._owner is not None and not self._closing:
             self._owner.stuffed(self)
@@ -177,6 +189,7 @@ class WebSocket(asyncio.Protocol):
         self._closing = True
         self.flush()
         if self._transport is not None:
+            self._transport.resume_reading()  # for the other side's goodbye
             asyncio.get_running_loop().call_later(CLOSE_SECONDS, _abort, self._transport)
 
     # Reading

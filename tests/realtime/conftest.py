@@ -8,10 +8,18 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from realtime.limits import Limits
 from tests.support.sockets import Site
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
+    """The event loop of production: transports differ."""
+    del config, item
+    return {"uvloop": uvloop.new_event_loop}
+
 
 StartSite = Callable[..., Awaitable[Site]]
 
