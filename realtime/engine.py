@@ -20,6 +20,7 @@ import time
 from base64 import b64decode
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, cast
 from urllib.parse import parse_qs
 
@@ -28,7 +29,7 @@ import structlog
 from aiohttp import web
 from engineio import packet as engine_packet
 
-from realtime.frames import JSON, Bundle, Frame
+from realtime.frames import JSON, Bundle, Frame, bundle
 from realtime.heartbeat import Heartbeat
 from realtime.limits import Limits, TokenBucket
 from realtime.websocket import NoHandshake, WebSocket, Writer, answer_to, take_over
@@ -36,7 +37,8 @@ from realtime.websocket import NoHandshake, WebSocket, Writer, answer_to, take_o
 #: Seconds that a connection may stay without a namespace: from the handshake to the CONNECT packet with a token,
 #: and after it was made to leave. Also those from an upgrade's WebSocket to its UPGRADE packet.
 CONNECT_SECONDS: Final = 20.0
-#: Seconds for a polling client to fetch what is queued when its connection is closed.
+#: Seconds for a polling client to fetch what is queued when its connection is closed, and for what came from a client
+#: that is gone to be acted on.
 FLUSH_SECONDS: Final = 1.5
 #: Packets in one long-polling body. A body is bounded in bytes already; this bounds empty ones.
 MAX_PACKETS_PER_BODY: Final = 1_000
@@ -284,7 +286,7 @@ class Socket:
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
         """A poll: its packets. Or a WebSocket for this connection: the response that made it one."""
         request: web.Request = environ["aiohttp.request"]
-        if "HTTP_UPGRADE" in environ:
+        if environ.get("HTTP_UPGRADE", "").strip().lower() == "websocket":
             return self._begin_upgrade(request)
         return await self.poll(request)
 
@@ -375,8 +377,8 @@ class Socket:
         except (NoHandshake, ConnectionError) as error:
             return _no_websocket(error)
         self.websocket = websocket
-        websocket.begin()
         self._upgrade_deadline = asyncio.get_running_loop().call_later(CONNECT_SECONDS, self._upgrade_failed)
+        websocket.begin()
         return response
 
     def _upgrade_failed(self) -> None:
@@ -415,8 +417,8 @@ class Socket:
             self.upgraded = True
             outbox, self.outbox = self._outbox(), None
             outbox.wake()
-            for frame in outbox.take(len(outbox)):
-                websocket.write(frame)
+            if outbox:
+                websocket.write(bundle(outbox.take(len(outbox))))
         else:
             self._upgrade_failed()
 
@@ -430,7 +432,9 @@ class Socket:
             self.end(self.server.reason.TRANSPORT_CLOSE)
 
     async def _end_when_idle(self) -> None:
-        await self.idle()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self.idle()
         self.end(self.server.reason.TRANSPORT_CLOSE)
 
     def stuffed(self, websocket: WebSocket) -> None:
@@ -546,6 +550,11 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
         response: web.StreamResponse = await super().handle_request(request)
         return response
 
+    async def shutdown(self) -> None:
+        """End, when those who take leave have heard the last of it."""
+        await super().shutdown()
+        await self.writer.settle()
+
     def generate_id(self) -> str:
         return self._sid_prefix + str(super().generate_id())
 
@@ -581,7 +590,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
         }
         await self._trigger_event("connect", sid, environ, run_async=False)
         socket.connected = True
-        self.heartbeat.answered(socket)
+        if not socket.closing:
+            self.heartbeat.answered(socket)
         socket.put(Frame(b"0" + JSON.dumps(opening).encode()))
         if response is not None:
             assert socket.websocket is not None

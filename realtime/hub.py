@@ -51,7 +51,6 @@ class Member(Protocol):
     def send(self, frame: Frame | Bundle) -> None:
         """Hand over encoded events. Never blocks; a connection that does not read is cut by its own bound."""
 
-
     def send_now(self, frame: Frame | Bundle) -> None:
         """As :meth:`send`, for one of very many: nothing else is waited for that could be written with it."""
 
@@ -172,12 +171,15 @@ class Room:
         return min(MAX_HOLD_SECONDS, members * HOLD_SECONDS_PER_MEMBER) if members >= LARGE_ROOM_MEMBERS else 0.0
 
     def _send(self, members: Collection[Member], frame: Frame | Bundle) -> None:
-        if len(members) < LARGE_ROOM_MEMBERS:
-            for member in members:
-                member.send(frame)
-        else:
-            for member in members:
-                member.send_now(frame)
+        large = len(members) >= LARGE_ROOM_MEMBERS
+        for member in members:
+            try:
+                if large:
+                    member.send_now(frame)
+                else:
+                    member.send(frame)
+            except Exception:
+                logger.exception("room.not_sent", user_id=member.user_id)  # to one of them; the others get theirs
 
     def _deliver(self, event: Event) -> None:
         visible = True

@@ -114,10 +114,13 @@ class Connection:
 
     def answer(self, ack_id: int | None, reply: Reply) -> None:
         """Answer an event. Nothing else is sent between the ack and what the reply has behind it."""
-        if ack_id is not None:
-            self.send(ack_frame(ack_id, reply.document))
-        if reply.then is not None:
-            reply.then()
+        try:
+            if ack_id is not None:
+                self.send(ack_frame(ack_id, reply.document))
+            if reply.then is not None:
+                reply.then()
+        except Exception:
+            logger.exception("event.not_answered", user_id=self.user_id)  # and the events behind it go on
 
     async def settle(self) -> None:
         """Wait until the event under way is answered, and a polling client has fetched it; FLUSH_SECONDS at most."""
@@ -322,13 +325,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         reply: Callable[[asyncio.Future[Any]], Reply],
         future: asyncio.Future[Any],
     ) -> None:
-        try:
-            if not future.cancelled():
-                connection.answer(ack_id, reply(future))
-        except Exception as error:  # noqa: BLE001  # it is logged, and answered
-            connection.answer(ack_id, self._failed(error))
-        finally:
-            connection._socket.acted()
+        if not future.cancelled():
+            try:
+                answer = reply(future)
+            except Exception as error:  # noqa: BLE001  # it is logged, and answered
+                answer = self._failed(error)
+            connection.answer(ack_id, answer)
+        connection._socket.acted()
 
     async def _answer_later(self, connection: Connection, ack_id: int | None, work: Coroutine[Any, Any, Reply]) -> None:
         try:

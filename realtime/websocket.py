@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import struct
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from hashlib import sha1
@@ -62,12 +63,32 @@ class Owner(Protocol):
 
 
 class Writer:
-    """Writes what came together in one turn of the loop to each WebSocket at once, at the end of the turn."""
+    """Writes what came together in one turn of the loop to each WebSocket at once, at the end of the turn.
 
-    __slots__ = ("_waiting",)
+    One for all WebSockets of an engine; it knows which of them are taking leave, too.
+    """
+
+    __slots__ = ("_closing", "_nobody", "_waiting")
 
     def __init__(self) -> None:
         self._waiting: list[WebSocket] = []
+        self._closing: set[WebSocket] = set()
+        self._nobody: asyncio.Future[None] | None = None
+
+    def closing(self, websocket: WebSocket) -> None:
+        self._closing.add(websocket)
+
+    def closed(self, websocket: WebSocket) -> None:
+        self._closing.discard(websocket)
+        if not self._closing and self._nobody is not None and not self._nobody.done():
+            self._nobody.set_result(None)
+
+    async def settle(self) -> None:
+        """Wait until whoever is taking leave has gone: each has CLOSE_SECONDS."""
+        while self._closing:
+            if self._nobody is None or self._nobody.done():
+                self._nobody = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._nobody)
 
     def add(self, websocket: WebSocket) -> None:
         if not self._waiting:
@@ -92,10 +113,12 @@ class WebSocket(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_abort_timer",
         "_closing",
         "_deflate",
         "_early",
         "_goodbye",
+        "_most_bytes",
         "_most_unsent_bytes",
         "_owner",
         "_reader",
@@ -111,9 +134,11 @@ class WebSocket(asyncio.Protocol):
         self._owner: Owner | None = owner
         self._writer = writer
         self._deflate = deflate
+        self._most_bytes = most_bytes
         self._most_unsent_bytes = most_unsent_bytes
         self._transport: asyncio.Transport | None = None
-        self._unwritten = b""
+        self._unwritten: list[bytes] | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
         self._early: bytes | None = b""
         self._goodbye: bytes | None = None
         self._closing = False
@@ -140,21 +165,23 @@ class WebSocket(asyncio.Protocol):
     def write_now(self, frame: Frame | Bundle) -> None:
         """Write a frame in this very moment, if nothing waits before it: for one of very many WebSockets, which gain
         nothing by waiting for the end of the turn."""
-        if self._unwritten or self._closing:
+        if self._unwritten is not None or self._closing:
             self.write(frame)
         else:
             self._write(frame.deflated if self._deflate else frame.wire)
 
     def _put(self, data: bytes) -> None:
-        if not self._unwritten:
+        if self._unwritten is None:
+            self._unwritten = [data]
             self._writer.add(self)
-        self._unwritten += data
+        else:
+            self._unwritten.append(data)
 
     def flush(self) -> None:
         """Write what waits now."""
-        data, self._unwritten = self._unwritten, b""
-        if data:
-            self._write(data)
+        unwritten, self._unwritten = self._unwritten, None
+        if unwritten is not None:
+            self._write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))
 
     def _write(self, data: bytes) -> None:
         if self._transport is None:
@@ -178,7 +205,7 @@ class WebSocket(asyncio.Protocol):
         """End the connection now, whatever is unsent."""
         self._owner = None
         self._closing = True
-        self._unwritten = b""
+        self._unwritten = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -190,7 +217,8 @@ class WebSocket(asyncio.Protocol):
         self.flush()
         if self._transport is not None:
             self._transport.resume_reading()  # for the other side's goodbye
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, _abort, self._transport)
+            self._writer.closing(self)
+            self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
     # Reading
 
@@ -208,9 +236,11 @@ class WebSocket(asyncio.Protocol):
         if self._transport is not None:
             self._transport.resume_reading()
 
-    def take(self, message: Any) -> None:
-        """A whole message, or a control frame."""
+    def take(self, message: Any, size: int) -> None:
+        """A whole message of so many bytes, or a control frame."""
         kind = message.type
+        if size > self._most_bytes:  # the reader lets one byte more through where it inflates
+            raise WebSocketError(WSCloseCode.MESSAGE_TOO_BIG, "the message is too big")
         if self._owner is None or self._closing or self._goodbye is not None:
             if self._closing and kind is WSMsgType.CLOSE and self._transport is not None:
                 self._transport.close()  # the answer to ours
@@ -228,8 +258,12 @@ class WebSocket(asyncio.Protocol):
         """What came is against the protocol: close with the code that says how."""
         if self._goodbye is not None:
             return  # behind a close frame anything may come
-        code = error.code if isinstance(error, WebSocketError) else WSCloseCode.INTERNAL_ERROR
-        if not isinstance(error, WebSocketError):
+        code = WSCloseCode.INTERNAL_ERROR
+        if isinstance(error, WebSocketError):
+            code = WSCloseCode(error.code)
+        elif isinstance(error, zlib.error):
+            code = WSCloseCode.INVALID_TEXT  # what it unpacks to is not even known
+        else:
             logger.error("websocket.failed", exc_info=error)
         self._say_goodbye(struct.pack("!H", code))
         if self._transport is not None and self._transport.can_write_eof():
@@ -268,7 +302,10 @@ class WebSocket(asyncio.Protocol):
         self._transport = None
         self._reader = None
         self._closing = True
-        self._unwritten = b""
+        self._unwritten = None
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._writer.closed(self)
         self._tell_lost()
 
 
@@ -282,7 +319,7 @@ class _Inlet(WebSocketDataQueue):
 
     def feed_data(self, message: Any, size: int) -> None:
         try:
-            self._websocket.take(message)
+            self._websocket.take(message, size)
         except Exception as error:  # noqa: BLE001  # it is logged there, or the client's fault
             self._websocket.refuse(error)
 
@@ -308,10 +345,6 @@ class _Reader(WebSocketReader):
                 raise WebSocketError(WSCloseCode.PROTOCOL_ERROR, "a message inside another")
             self._inside_message = not fin
         super()._handle_frame(fin, opcode, payload, compressed)
-
-
-def _abort(transport: asyncio.Transport) -> None:
-    transport.abort()
 
 
 # Opening

@@ -17,19 +17,19 @@ async def authentication(request: web.Request, handler: Handler) -> web.StreamRe
     match = request.match_info
     if match.http_exception is not None or match.route in request.app[PUBLIC_ROUTES]:
         return await handler(request)
-    identity = await authenticate(request)
-    with structlog.contextvars.bound_contextvars(user_id=identity.user_id):
-        return await handler(request)
+    await authenticate(request)
+    return await handler(request)
 
 
 async def authenticate(request: web.Request) -> Identity:
-    """The bearer of the request's token, whose row in the database is made or refreshed from it.
+    """The bearer of the request's token, whose row in the database is made or refreshed from it; the log names them.
 
     For public routes whose answer depends on who asks; elsewhere the identity is on the request already.
     Raises Unauthenticated (`token_missing`, `invalid_token`, …), Unavailable.
     """
     identity = await request.app[VERIFIER].verify(_bearer_token(request))
     request[IDENTITY] = identity
+    structlog.contextvars.bind_contextvars(user_id=identity.user_id)
     await request.app[PEOPLE].remember(identity)
     return identity
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import time
+from random import getrandbits
 from typing import Final
-from uuid import uuid4
+from uuid import UUID
 
 import structlog
 from aiohttp import web
@@ -16,7 +17,7 @@ from aiohttp.typedefs import Handler
 
 from handlers.http.authentication import authentication
 from handlers.http.errors import errors_as_documents
-from handlers.http.keys import IDENTITY, PUBLIC_ROUTES, REQUEST_ID
+from handlers.http.keys import ACCESS_LOG, PUBLIC_ROUTES, REQUEST_ID
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 #: 1 to 128 visible ASCII characters: it goes into log lines and back into a header.
@@ -24,12 +25,11 @@ _USABLE_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 #: Asked for every few seconds, by whoever watches the server and by clients on long-polling.
 _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/socket.io/"})
 
-_log = structlog.get_logger("access")
-
 
 def guard(app: web.Application) -> None:
     """Put the middlewares around `app`. Routes need a token until :func:`open_to_everyone` says otherwise."""
     app[PUBLIC_ROUTES] = set()
+    app[ACCESS_LOG] = structlog.get_logger("access").bind()  # made once; the log is configured by now
     app.middlewares.extend((request_log, errors_as_documents, authentication))
     app.on_response_prepare.append(_say_request_id)
 
@@ -43,33 +43,34 @@ def open_to_everyone(app: web.Application, route: web.AbstractRoute) -> None:
 async def request_log(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and the log one line about it: never the query, which may hold a token."""
     request[REQUEST_ID] = request_id = _request_id(request.headers.get(REQUEST_ID_HEADER))
+    # Not taken back: aiohttp handles each request in a task of its own, and the task's context ends with it.
+    structlog.contextvars.bind_contextvars(request_id=request_id)
     started = time.perf_counter()
     status = 0
-    with structlog.contextvars.bound_contextvars(request_id=request_id):
-        try:
-            response = await handler(request)
-            status = response.status
-            return response
-        except web.HTTPException as redirect:
-            status = redirect.status
-            raise
-        finally:
-            identity = request.get(IDENTITY)
-            log = _log.debug if request.path in _QUIET_PATHS else _log.info
-            log(
-                "request",
-                method=request.method,
-                path=request.rel_url.raw_path,
-                status=status,  # 0: the client left before there was an answer
-                milliseconds=round((time.perf_counter() - started) * 1000, 1),
-                **({"user_id": identity.user_id} if identity else {}),
-            )
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    except web.HTTPException as redirect:
+        status = redirect.status
+        raise
+    finally:
+        log = request.app[ACCESS_LOG]
+        say = log.debug if request.path in _QUIET_PATHS else log.info
+        say(
+            "request",
+            method=request.method,
+            path=request.rel_url.raw_path,
+            status=status,  # 0: the client left before there was an answer
+            milliseconds=round((time.perf_counter() - started) * 1000, 1),
+        )
 
 
 def _request_id(given: str | None) -> str:
     if given is not None and _USABLE_REQUEST_ID.fullmatch(given):
         return given
-    return uuid4().hex
+    # To be told apart, not to be secret: `uuid4` would ask the kernel each time.
+    return UUID(int=getrandbits(128), version=4).hex
 
 
 async def _say_request_id(request: web.Request, response: web.StreamResponse) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
+from structlog.typing import FilteringBoundLogger
 
 from domain.identity import Identity
 from domain.people import People
 from domain.tokens import Verifier
+from handlers.http.page_cache import PageCache
 
 if TYPE_CHECKING:
     from domain.live import Live
@@ -37,7 +39,9 @@ DATABASE: Final[web.AppKey[Pool]] = web.AppKey("DATABASE")
 VERIFIER: Final[web.AppKey[Verifier]] = web.AppKey("VERIFIER")
 PEOPLE: Final[web.AppKey[People]] = web.AppKey("PEOPLE")
 LIVE: Final[web.AppKey[Live]] = web.AppKey("LIVE")
+PAGE_CACHE: Final[web.AppKey[PageCache]] = web.AppKey("PAGE_CACHE")
 READINESS: Final[web.AppKey[Readiness]] = web.AppKey("READINESS")
+ACCESS_LOG: Final[web.AppKey[FilteringBoundLogger]] = web.AppKey("ACCESS_LOG")
 #: What the demo signs tokens with; only where `--demo` was asked for.
 DEMO_SECRET: Final[web.AppKey[DemoSecret]] = web.AppKey("DEMO_SECRET")
 #: The routes that need no token; every other one does. See `edge.open_to_everyone`.

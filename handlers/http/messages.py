@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import msgspec
 from aiohttp import hdrs, web
 
@@ -9,7 +11,8 @@ from domain import access, chat
 from domain.access import Member
 from domain.events import message_document
 from handlers.http.bodies import json_response, read_body
-from handlers.http.keys import DATABASE, LIVE
+from handlers.http.keys import DATABASE, LIVE, PAGE_CACHE
+from handlers.http.page_cache import CachedPage
 from handlers.http.requests import identity_of, link, query_limit, query_seq
 from store import messages
 from store.sessions import Session
@@ -27,20 +30,53 @@ class MessageChange(msgspec.Struct, frozen=True):
 async def index(request: web.Request) -> web.Response:
     """The newest messages, or those before or after a cursor; ascending."""
     session, _ = await entered(request)
+    cache = request.app[PAGE_CACHE]
+    page = cache.get(session.id, request.raw_path, last_seq=session.last_seq)
+    if page is not None:
+        return _not_modified(request, page.etag) or web.Response(body=page.body, headers=page.headers)
     limit, before, after = query_limit(request), query_seq(request, "before"), query_seq(request, "after")
-    etag = f"{session.id}-{session.last_seq}"
-    headers: dict[str, str] = {hdrs.ETAG: f'"{etag}"', hdrs.CACHE_CONTROL: "private, no-cache"}
-    if any(seen.value in (etag, "*") for seen in request.if_none_match or ()):
-        return web.Response(status=304, headers=headers)
-    page = await messages.page(request.app[DATABASE], session.id, before=before, after=after, limit=limit + 1)
-    if len(page) > limit:
+    not_modified = _not_modified(request, _etag(session.id, session.last_seq))
+    if not_modified is not None:
+        return not_modified
+    page = await _read_page(request, session.id, limit=limit, before=before, after=after)
+    page = cache.put(session.id, request.raw_path, page)
+    return web.Response(body=page.body, headers=page.headers)
+
+
+async def _read_page(
+    request: web.Request, session_id: UUID, *, limit: int, before: int | None, after: int | None
+) -> CachedPage:
+    # One more than asked for tells whether there are more.
+    page = await messages.page(request.app[DATABASE], session_id, before=before, after=after, limit=limit + 1)
+    if page is None:
+        raise access.unknown_session()
+    shown, more = page.messages, dict[str, str]()
+    if len(shown) > limit:
         if after is not None:
-            page = page[:limit]
-            headers |= link(request, "next", after=str(page[-1].seq))
+            shown = shown[:limit]
+            more = link(request, "next", after=str(shown[-1].seq))
         else:
-            page = page[-limit:]
-            headers |= link(request, "prev", before=str(page[0].seq))
-    return json_response([message_document(message) for message in page], headers=headers)
+            shown = shown[-limit:]
+            more = link(request, "prev", before=str(shown[0].seq))
+    etag = _etag(session_id, page.last_seq)
+    answer = json_response([message_document(message) for message in shown], headers=_validators(etag) | more)
+    assert isinstance(answer.body, bytes)
+    return CachedPage(last_seq=page.last_seq, etag=etag, headers=answer.headers, body=answer.body)
+
+
+def _etag(session_id: UUID, last_seq: int) -> str:
+    return f"{session_id}-{last_seq}"
+
+
+def _validators(etag: str) -> dict[str, str]:
+    return {hdrs.ETAG: f'"{etag}"', hdrs.CACHE_CONTROL: "private, no-cache"}
+
+
+def _not_modified(request: web.Request, etag: str) -> web.Response | None:
+    """304 for whoever has seen this state of the history already."""
+    if any(seen.value in (etag, "*") for seen in request.if_none_match or ()):
+        return web.Response(status=304, headers=_validators(etag))
+    return None
 
 
 async def create(request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from store import messages as store_messages
 from store import participants
 from tests.support.apps import Answer, App, contents, running_app
 from tests.support.lessons import MEMBERS, STRANGERS, close_chat
@@ -245,6 +246,123 @@ async def test_every_change_changes_the_etag(app: App) -> None:
     await app.call("kid", "DELETE", path)
     etags.append((await listed(app, session_id)).headers["ETag"])
     assert len(set(etags)) == 4
+
+
+async def test_a_page_sent_again_is_the_same_answer_and_is_not_read_again(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await app.book()
+    for n in range(3):
+        await say(app, session_id, str(n))
+    path = f"/sessions/{session_id}/messages?limit=2"
+    first = await app.call("kid", "GET", path)
+    monkeypatch.delattr(store_messages, "page")
+    for who in MEMBERS:
+        again = await app.call(who, "GET", path)
+        assert (again.status, again.body) == (200, first.body)
+        for name in ("ETag", "Cache-Control", "Content-Type", "Content-Length", "Link", "X-Content-Type-Options"):
+            assert again.headers[name] == first.headers[name]
+        assert again.headers["X-Request-Id"] != first.headers["X-Request-Id"]
+    head = await app.call("kid", "HEAD", path)
+    assert (head.status, head.body, head.headers["Content-Length"]) == (200, "", first.headers["Content-Length"])
+    not_modified = await app.call("kid", "GET", path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (not_modified.status, not_modified.body) == (304, "")
+    assert "Link" not in not_modified.headers
+
+
+async def test_nobody_gets_a_page_from_memory_who_may_not_read_it(app: App) -> None:
+    session_id, other = await app.book(), await app.book()
+    await say(app, session_id, "a secret")
+    path = f"/sessions/{session_id}/messages"
+    for _ in range(2):
+        await listed(app, session_id)
+        for who in STRANGERS:
+            assert (await app.call(who, "GET", path)).status == 403
+            assert (await app.call(who, "GET", path, headers={"If-None-Match": "*"})).status == 403
+        assert (await app.call(None, "GET", path)).status == 401
+    async with app.pool.acquire() as connection:
+        await participants.change(connection, session_id, "kid", was_kicked=True)
+    assert (await app.call("kid", "GET", path)).error == "kicked"
+    assert (await listed(app, other)).body == []
+
+
+@pytest.mark.parametrize("query", ["", "?limit=2", "?before=3", "?after=0&limit=3"])
+async def test_a_page_shows_what_another_worker_just_wrote(database: str, query: str) -> None:
+    async with running_app(database) as here, running_app(database) as there:
+        # Nothing tells these two of each other.
+        session_id = await here.book()
+        path = f"/sessions/{session_id}/messages"
+
+        async def agreed() -> list[dict[str, Any]]:
+            pages = [await listed(app, session_id, query) for app in (here, there, here, there)]
+            etags, bodies = {page.headers["ETag"] for page in pages}, [page.body for page in pages]
+            assert len(etags) == 1
+            assert all(body == bodies[0] for body in bodies)
+            return list(bodies[0])
+
+        assert await agreed() == []
+        message = await say(there, session_id, "first")
+        assert await agreed() == [message]
+        edited = (await there.call("kid", "PATCH", f"{path}/{message['id']}", {"text": "better"})).body
+        assert await agreed() == [edited]
+        second = await say(here, session_id, "second")
+        assert second in await agreed() or query == "?before=3"
+        deleted = (await here.call("kid", "DELETE", f"{path}/{message['id']}")).body
+        assert (await agreed())[0] == deleted
+
+
+async def test_while_people_write_nobody_is_shown_less_than_was_shown_before(database: str) -> None:
+    async with running_app(database) as here, running_app(database) as there:
+        session_id = await here.book()
+        shown = 0
+        writing = True
+
+        async def write() -> None:
+            nonlocal shown, writing
+            for n in range(60):
+                message = await say((here, there)[n % 2], session_id)
+                shown = max(shown, message["seq"])
+            writing = False
+
+        async def read(app: App) -> None:
+            nonlocal shown
+            while writing:
+                before = shown
+                answer = await listed(app, session_id, "?limit=5")
+                last_seq = int(answer.headers["ETag"].strip('"').rpartition("-")[2])
+                assert last_seq >= before
+                assert [message["seq"] for message in answer.body] == list(range(1, last_seq + 1))[-5:]
+                shown = max(shown, last_seq)
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(write())
+            for app in (here, here, here, there, there, there):
+                group.create_task(read(app))
+
+
+async def test_a_page_that_was_read_late_does_not_come_after_a_newer_one(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await app.book()
+    await say(app, session_id, "first")
+    was_read, may_go_on = asyncio.Event(), asyncio.Event()
+    page = store_messages.page
+
+    async def slow_page(*arguments: Any, **named: Any) -> store_messages.Page | None:
+        found = await page(*arguments, **named)
+        was_read.set()
+        await may_go_on.wait()
+        return found
+
+    monkeypatch.setattr(store_messages, "page", slow_page)
+    late = asyncio.create_task(listed(app, session_id))
+    await was_read.wait()
+    monkeypatch.setattr(store_messages, "page", page)
+    await say(app, session_id, "second")
+    newer = await listed(app, session_id)
+    may_go_on.set()
+    assert (await late).body == newer.body
+    assert len(newer.body) == 2
 
 
 async def test_an_author_edits_and_nobody_else_does(app: App) -> None:
