@@ -257,10 +257,17 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             return self._run(socket, self._handle_disconnect(socket.sid, namespace, self.reason.CLIENT_DISCONNECT))
         elif namespace == NAMESPACE and kind in _EVENTS:
             return self._event(socket, kind == socket_packet.BINARY_EVENT, packet.id, packet.data)
+        elif (
+            kind == socket_packet.ACK and self.manager.sid_from_eio_sid(socket.sid, namespace) in self.manager.callbacks
+        ):
+            return self._run(socket, self._handle_ack(socket.sid, namespace, packet.id, packet.data))
         elif namespace != NAMESPACE and kind == socket_packet.EVENT and _is_event(packet.data):
             # Of another namespace, such as that of python-socketio's Admin UI.
             return self._run(socket, self._handle_event(socket.sid, namespace, packet.id, packet.data))
         return False
+
+    def _awaits_ack(self, socket: Socket, namespace: str) -> bool:
+        return self.manager.sid_from_eio_sid(socket.sid, namespace) in self.manager.callbacks
 
     def _run(self, socket: Socket, work: Coroutine[Any, Any, Any]) -> bool:
         async def run() -> None:
