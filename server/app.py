@@ -21,7 +21,9 @@ from domain.tokens import JwksVerifier, SecretVerifier, Verifier
 from handlers.addresses import client_address
 from handlers.encounters import Encounters
 from handlers.http import edge, keys, pages, routes
-from realtime.bus import Bus, LocalBus, RedisBus
+from handlers.http.page_cache import PageCache
+from realtime.bus import Bus, LocalBus
+from realtime.redis_bus import RedisBus
 from realtime.transport import EncountersNamespace, SocketServer
 from server.settings import Settings
 from store import database
@@ -60,6 +62,7 @@ def build(
     app = web.Application()
     edge.guard(app)
     app[STATE] = State()
+    app[keys.PAGE_CACHE] = PageCache()
     app[SOCKETS] = SocketServer(
         limits=settings.limits,
         cors_origins=settings.cors_origins,

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
 from realtime.limits import Limits
+from realtime.redis_url import CLUSTER_SCHEMES, is_cluster, seed_urls
 
 T = TypeVar("T")
 Network = IPv4Network | IPv6Network
@@ -136,7 +137,13 @@ def _url(*schemes: str, host_required: bool = True) -> Callable[[str], str]:
 
 
 def _redis_url(value: str) -> str:
-    value = _url("redis", "rediss", "unix", host_required=False)(value)
+    value = value.strip()
+    if is_cluster(value):
+        nodes = [_split(node) for node in seed_urls(value)]
+        if not all(node is not None and node.hostname and node.path in ("", "/", "/0") for node in nodes):
+            raise _Refused("a URL such as redis+cluster://host:6379,host:6379 (a cluster has no database but 0)")
+        return value
+    value = _url("redis", "rediss", "unix", *CLUSTER_SCHEMES, host_required=False)(value)
     parts = urlsplit(value)
     if parts.scheme == "unix" and not parts.path:
         raise _Refused("a URL such as redis://host:6379/0 or unix:///path/to/socket", "a unix:// URL without a path")
@@ -252,7 +259,8 @@ class Settings:
     database_pool_size: int = _setting("10", _whole(1, 1000), "Most connections each worker opens to Postgres.")
     redis_url: str | None = _optional(
         _redis_url,
-        "The bus between workers, as redis://host:6379/0, rediss:// or unix://. Unset: within the one process.",
+        "The bus between workers, as redis://host:6379/0, rediss:// or unix://, or a cluster's (Redis 7 or newer), as "
+        "redis+cluster://host:6379,host:6379 or rediss+cluster://. Unset: within the one process.",
         confidential=True,
     )
     jwt_secret: str | None = _optional(

@@ -11,16 +11,19 @@ from tests.support.processes import HOST, Process, answers, free_port
 
 
 class RedisServer:
-    """One Redis server on a loopback port. It may stop and start again on the same port, empty."""
+    """One Redis server on a loopback port. It may stop and start again on the same port, empty.
 
-    def __init__(self, folder: Path) -> None:
+    `more` are options of redis.conf beyond those that a Redis which keeps nothing needs.
+    """
+
+    def __init__(self, folder: Path, **more: str | int) -> None:
         self.port = free_port()
         self.url = f"redis://{HOST}:{self.port}/0"
-        options = {"bind": HOST, "port": self.port, "save": "", "appendonly": "no", "dir": folder}
+        options = {"bind": HOST, "port": self.port, "save": "", "appendonly": "no", "dir": folder, **more}
         self._process = Process(
             [
                 tools.redis_server(),
-                *(part for name, value in options.items() for part in (f"--{name}", str(value))),
+                *(part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))),
             ],
             log=folder / f"redis-{self.port}.log",
             cwd=folder,
