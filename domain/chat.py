@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
+import asyncio
 from typing import Final
 from uuid import UUID
 
 from domain import access
 from domain.access import Member
 from domain.errors import Conflict, Forbidden, NotFound, Unavailable, invalid
+from domain.events import Posted
 from domain.live import Live
 from realtime.log import Closed, Overloaded
 from store import messages, sessions
@@ -50,10 +51,21 @@ async def send(live: Live, member: Member, *, text: str, client_id: str | None) 
     Answers the message, and whether `client_id` had posted it before. Raises BadRequest, Conflict
     (`booking_cancelled`), Unavailable.
     """
+    sending = begin_send(live, member, text=text, client_id=client_id)
+    await asyncio.wait([sending])
+    post = sent(sending)
+    return post.message, post.repeated
+
+
+def begin_send(live: Live, member: Member, *, text: str, client_id: str | None) -> asyncio.Future[Posted]:
+    """Hand a message over to be committed and shown to everyone. When the future is done, :func:`sent` has the answer.
+
+    Messages of one session are committed in the order in which they were handed over. Raises BadRequest, Unavailable.
+    """
     text = clean_text(text)
     check_client_id(client_id)
     new = NewMessage(
-        id=uuid.uuid4(),
+        id=messages.new_id(),
         session_id=member.session_id,
         user_id=member.user_id,
         sender_name=member.name,
@@ -61,14 +73,25 @@ async def send(live: Live, member: Member, *, text: str, client_id: str | None) 
         client_id=client_id,
     )
     try:
-        appended = await live.messages.append(new)
-    except ChatClosed:
-        raise access.chat_closed() from None
+        return live.messages.append(new)
     except Overloaded:
         raise Unavailable("Too many messages wait to be stored; try again.", retry_after=1) from None
-    except (Closed, Away):
-        raise Unavailable("The message could not be stored just now; try again.", retry_after=1) from None
-    return appended.message, appended.repeated
+    except Closed:
+        raise _not_stored() from None
+
+
+def sent(sending: asyncio.Future[Posted]) -> Posted:
+    """What became of a message that was handed over and is done. Raises Conflict (`booking_cancelled`), Unavailable."""
+    try:
+        return sending.result()
+    except ChatClosed:
+        raise access.chat_closed() from None
+    except Away:
+        raise _not_stored() from None
+
+
+def _not_stored() -> Unavailable:
+    return Unavailable("The message could not be stored just now; try again.", retry_after=1)
 
 
 async def edit(live: Live, member: Member, message_id: str, *, text: str) -> Message:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
 from realtime.events import Event
 from store.events import Kind, LogEntry
-from store.messages import Message
+from store.messages import Appended, Message
 
 EVENT_NAMES: Final[Mapping[Kind, str]] = {
     "message": "newMessage",
@@ -21,67 +23,116 @@ EVENT_NAMES: Final[Mapping[Kind, str]] = {
     "participant_kicked": "participantKicked",
 }
 
+_encode = msgspec.json.Encoder().encode
+
+
+class MessageDocument(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, rename={"sender_name": "from"}
+):
+    """A message in REST answers, acks and `newMessage`. What it has not, such as `edited_at`, is left out."""
+
+    id: UUID
+    seq: int
+    session_id: UUID
+    sender_name: str
+    user_id: str
+    text: str
+    created_at: datetime
+    client_id: str | None = None
+    edited_at: datetime | None = None
+    deleted: bool = False
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What became of a message that was sent. `json` is its document, made once for the ack and for everybody.
+
+    `repeated`: its `client_id` was written before.
+    """
+
+    message: Message
+    repeated: bool
+    json: msgspec.Raw
+
+
+def posted(appended: Appended) -> Posted:
+    message = appended.message
+    return Posted(message=message, repeated=appended.repeated, json=msgspec.Raw(_encode(message_document(message))))
+
+
+def message_event(message: Posted) -> Event:
+    """The `newMessage` of a message that was written just now."""
+    return Event(name=EVENT_NAMES["message"], data=message.json, seq=message.message.seq)
+
 
 def event(entry: LogEntry) -> Event:
     """The event that tells clients of an entry (contract-realtime, *What a client receives*)."""
+    data = _data(entry)
+    name = EVENT_NAMES[entry.kind]
+    if isinstance(data, MessageDocument):
+        return Event(name=name, data=msgspec.Raw(_encode(data)), seq=entry.seq)
+    return Event(name=name, data=msgspec.to_builtins(data), seq=entry.seq)
+
+
+def _data(entry: LogEntry) -> MessageDocument | dict[str, Any]:
     data: dict[str, Any] = {"seq": entry.seq, "session_id": entry.session_id}
     if entry.kind == "message":
-        data = message_document(
-            Message(
-                id=entry.message_id,  # type: ignore[arg-type]  # a message's entry has its id
-                session_id=entry.session_id,
-                seq=entry.seq,
-                user_id=entry.user_id or "",
-                sender_name=entry.sender_name,
-                text=entry.text,
-                client_id=entry.client_id,
-                created_at=entry.at,
-                edited_at=entry.edited_at,
-                deleted=entry.deleted,
-            )
+        assert entry.message_id is not None, "a message's entry has its id"
+        return MessageDocument(
+            id=entry.message_id,
+            seq=entry.seq,
+            session_id=entry.session_id,
+            sender_name=entry.sender_name,
+            user_id=entry.user_id or "",
+            text=entry.text,
+            created_at=entry.at,
+            client_id=entry.client_id,
+            edited_at=entry.edited_at,
+            deleted=entry.deleted,
         )
-    elif entry.kind == "message_edited":
+    if entry.kind == "message_edited":
         data |= {"id": entry.message_id, "text": entry.text, "edited_at": entry.at}
     elif entry.kind == "message_deleted":
         data |= {"id": entry.message_id}
     else:
         data |= entry.data
-    return Event(name=EVENT_NAMES[entry.kind], data=msgspec.to_builtins(data), seq=entry.seq)
+    return data
 
 
-def message_document(message: Message) -> dict[str, Any]:
-    """A message in REST answers, acks and `newMessage`. What it has not, such as `edited_at`, is left out."""
-    document: dict[str, Any] = {
-        "id": message.id,
-        "seq": message.seq,
-        "session_id": message.session_id,
-        "from": message.sender_name,
-        "user_id": message.user_id,
-        "text": message.text,
-        "created_at": message.created_at,
-    }
-    if message.client_id is not None:
-        document["client_id"] = message.client_id
-    if message.edited_at is not None:
-        document["edited_at"] = message.edited_at
-    if message.deleted:
-        document["deleted"] = True
-    return document
+def message_document(message: Message) -> MessageDocument:
+    return MessageDocument(
+        id=message.id,
+        seq=message.seq,
+        session_id=message.session_id,
+        sender_name=message.sender_name,
+        user_id=message.user_id,
+        text=message.text,
+        created_at=message.created_at,
+        client_id=message.client_id,
+        edited_at=message.edited_at,
+        deleted=message.deleted,
+    )
 
 
 def timeline_document(entry: LogEntry) -> dict[str, Any]:
     """A line of the timeline: `{seq, kind, at, user_id, data}`."""
-    data = dict(event(entry).data)
+    data: dict[str, Any] = msgspec.to_builtins(_data(entry))
     for name in ("seq", "session_id", "user_id", "created_at"):
         data.pop(name, None)
     return {"seq": entry.seq, "kind": entry.kind, "at": entry.at, "user_id": entry.user_id, "data": data}
 
 
-def renew(earlier: Event, news: Event) -> None:
-    """Have an event kept in memory say what the database says once its message was edited or deleted (`news`)."""
-    data = earlier.data
-    if earlier.name not in ("newMessage", "messageEdited") or data.get("id") != news.data["id"]:
-        return
-    data["text"] = news.data.get("text", "")
-    if earlier.name == "newMessage":
-        data |= {"edited_at": news.data["edited_at"]} if news.name == "messageEdited" else {"deleted": True}
+def renew(kept: Iterable[Event], news: Event) -> None:
+    """Have the events kept in memory say what the database says once a message was edited or deleted (`news`)."""
+    said = news.data
+    message_id = said["id"].encode()
+    for earlier in kept:
+        # To look for the id in the JSON is much cheaper than to parse all that is kept.
+        if earlier.name not in ("newMessage", "messageEdited") or message_id not in bytes(earlier.json):
+            continue
+        data = dict(earlier.data)
+        if data["id"] != said["id"]:
+            continue
+        data["text"] = said.get("text", "")
+        if earlier.name == "newMessage":
+            data |= {"edited_at": said["edited_at"]} if news.name == "messageEdited" else {"deleted": True}
+        earlier.data = data

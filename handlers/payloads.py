@@ -40,9 +40,11 @@ def decode(type_: type[StructT], raw: object) -> StructT:
     """
     if not isinstance(raw, dict):
         raise BadRequest("What was sent must be one JSON object.", code="not_an_object")
-    refuse_unstorable(raw)
     shape = _shape_of(type_)
-    named = _named(shape, raw)
+    named = _named_plainly(shape, raw)
+    if named is None:
+        refuse_unstorable(raw)
+        named = _named(shape, raw)
     try:
         value = msgspec.convert(named, type_)
     except msgspec.ValidationError as error:
@@ -53,6 +55,23 @@ def decode(type_: type[StructT], raw: object) -> StructT:
     if shape.has_instants:
         _put_in_utc(value)
     return value
+
+
+def _named_plainly(shape: _Shape, raw: dict[Any, object]) -> dict[str, object] | None:
+    """What :func:`refuse_unstorable` and :func:`_named` make of the usual payload: fields that are known, each once,
+    with plain values that can be stored. None for any other, which they take through in full."""
+    named: dict[str, object] = {}
+    for key, value in raw.items():
+        name = shape.spellings.get(key)
+        if name is None or name in named:
+            return None
+        if isinstance(value, str):
+            if "\x00" in value or (not value.isascii() and _LONE_SURROGATE.search(value)):
+                return None
+        elif value is not None and not isinstance(value, int):
+            return None
+        named[name] = value
+    return named
 
 
 def refuse_unstorable(value: object, path: str = "", depth: int = 0) -> None:

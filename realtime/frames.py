@@ -98,7 +98,7 @@ def bundle(frames: Sequence[Frame]) -> Frame | Bundle:
 
 def event_frame(event: Event) -> Frame:
     """`["<name>", <data>]` to every client of the namespace."""
-    return Frame(b"%b%b,%b]" % (_EVENT, _encode(event.name), _encode(event.data)))
+    return Frame(b"%b%b,%b]" % (_EVENT, _encode(event.name), event.json))
 
 
 def ack_frame(ack_id: int, answer: Any) -> Frame:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from domain import chat
 from domain.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable
 from domain.live import Live
+from realtime import log
 from store import messages
 from store.database import Pool
+from store.errors import Away
 from tests.support.lessons import book, close_chat, database_pool, member
 from tests.support.rooms import join, told, workers
 
@@ -102,6 +106,55 @@ async def test_a_repeat_is_answered_and_not_shown_again(live: Live) -> None:
     again = await chat.send(live, member(session_id, "kid"), text="twice", client_id="c")
     assert (first[1], again) == (False, (first[0], True))
     assert len(watching.events.of("newMessage")) == 1
+
+
+async def test_a_message_is_handed_over_without_waiting_and_said_alike_in_the_answer_and_to_everybody(
+    live: Live,
+) -> None:
+    session_id = await book(live.pool)
+    watching = await join(live, session_id, "teach")
+    sendings = [
+        chat.begin_send(live, member(session_id, who), text=text, client_id="c")
+        for who, text in (("kid", "one"), ("teach", "two"), ("kid", "again"))
+    ]
+    assert not any(sending.done() for sending in sendings)
+    await asyncio.wait(sendings)
+    one, two, again = (chat.sent(sending) for sending in sendings)
+    shown = watching.events.of("newMessage")
+    assert shown == [msgspec.json.decode(one.json), msgspec.json.decode(two.json)]
+    assert (again.repeated, again.json) == (True, one.json)
+
+
+async def test_what_cannot_be_handed_over_is_refused_at_once_and_what_was_not_stored_when_it_is_known(
+    live: Live,
+) -> None:
+    session_id = await book(live.pool)
+    with pytest.raises(BadRequest):
+        chat.begin_send(live, member(session_id, "kid"), text=" ", client_id=None)
+    with pytest.raises(BadRequest):
+        chat.begin_send(live, member(session_id, "kid"), text="x", client_id="")
+    await close_chat(live.pool, session_id)
+    sending = chat.begin_send(live, member(session_id, "kid"), text="x", client_id=None)
+    await asyncio.wait([sending])
+    with pytest.raises(Conflict, match="cancelled"):
+        chat.sent(sending)
+
+
+async def test_a_database_that_is_away_and_too_many_that_wait_are_said_so(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await book(live.pool)
+
+    async def away(pool: Pool, batch: object, *, again: bool) -> Any:
+        raise Away("gone")
+
+    monkeypatch.setattr(messages, "append", away)
+    monkeypatch.setattr(log, "RETRY_SECONDS", 0.0)
+    with pytest.raises(Unavailable, match="could not be stored"):
+        await send(live, session_id, "x")
+    monkeypatch.setattr(log, "MAX_WAITING_ENTRIES", 0)
+    with pytest.raises(Unavailable, match="Too many"):
+        await send(live, session_id, "x")
 
 
 async def test_an_edit_and_a_deletion_are_shown_and_the_text_is_gone(live: Live) -> None:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Meta, UnsetType
 
 from domain.errors import BadRequest
-from handlers.payloads import MAX_DEPTH, decode
+from handlers import payloads
+from handlers.encounter_events import JoinSession, SendMessage, SetPermissions
+from handlers.payloads import MAX_DEPTH, Instant, decode
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -113,3 +115,46 @@ def test_whatever_comes_it_is_a_payload_or_a_bad_request(raw: object) -> None:
     except BadRequest as refusal:
         answer = refusal.document()
     assert msgspec.json.encode(answer)
+
+
+class Lesson(msgspec.Struct, kw_only=True):
+    course_id: str
+    starts_at: Instant
+    seats: int = 1
+
+
+SHORT = st.none() | st.booleans() | st.integers() | st.text(st.sampled_from("aé\0\ud800👋")) | JSON
+STARTS = st.sampled_from(["2026-01-31T09:00:00Z", "2026-01-31T09:00:00+02:00", "0001-01-01T00:00:00Z", "soon"])
+
+
+def fields(*names: str) -> st.SearchStrategy[dict[Any, Any]]:
+    return st.dictionaries(st.sampled_from(names) | st.text(max_size=3), SHORT | STARTS, max_size=6)
+
+
+@pytest.mark.parametrize(
+    ("type_", "raws"),
+    [
+        (Payload, fields("sessionId", "session_id", "kind", "note", "link", "items")),
+        (SendMessage, fields("sessionId", "session_id", "text", "clientId", "client_id")),
+        (JoinSession, fields("sessionId", "session_id", "lastSeq", "last_seq")),
+        (SetPermissions, fields("sessionId", "userId", "user_id", "micAllowed", "cameraAllowed")),
+        (Lesson, fields("courseId", "startsAt", "starts_at", "seats")),
+    ],
+)
+def test_a_usual_payload_is_read_as_thoroughly_as_any(
+    type_: type[msgspec.Struct], raws: st.SearchStrategy[dict[Any, Any]]
+) -> None:
+    def outcome(raw: object) -> object:
+        try:
+            return decode(type_, raw)
+        except BadRequest as refusal:
+            return refusal.document()
+
+    @given(raw=raws)
+    def agree(raw: dict[Any, Any]) -> None:
+        quickly = outcome(raw)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(payloads, "_named_plainly", lambda shape, raw: None)
+            assert quickly == outcome(raw)
+
+    agree()

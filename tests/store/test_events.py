@@ -33,6 +33,21 @@ async def say(pool: Pool, session_id: UUID, text: str) -> Message:
     return answer.message
 
 
+def logged(message: Message) -> LogEntry:
+    """A message as an entry of its session's log."""
+    return LogEntry(
+        session_id=message.session_id,
+        seq=message.seq,
+        kind="message",
+        user_id=message.user_id,
+        at=message.created_at,
+        message_id=message.id,
+        sender_name=message.sender_name,
+        text=message.text,
+        client_id=message.client_id,
+    )
+
+
 async def log(pool: Pool, session_id: UUID, kind: Kind, data: dict[str, Any] | None = None) -> LogEntry:
     with translated():
         async with pool.acquire() as connection, connection.transaction():
@@ -60,10 +75,10 @@ async def test_messages_and_all_else_are_read_as_one_log_and_as_they_were_writte
     await say(pool, other, "elsewhere")
     await log(pool, other, "session_status", {"status": "live"})
     written = [
-        messages.logged(await say(pool, session_id, "one")),
+        logged(await say(pool, session_id, "one")),
         await log(pool, session_id, "session_status", {"status": "live"}),
         await log(pool, session_id, "hand_raised", {"userId": "kid", "raised": True}),
-        messages.logged(await say(pool, session_id, "two")),
+        logged(await say(pool, session_id, "two")),
         await log(pool, session_id, "participant_kicked", {"userId": "kid"}),
         await log(pool, session_id, "permissions_changed"),
     ]

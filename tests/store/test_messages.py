@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from itertools import count
-from uuid import UUID, uuid4
+from uuid import RFC_4122, UUID, uuid4
 
 import pytest
 
@@ -46,7 +47,9 @@ async def write(pool: Pool, *batch: NewMessage, again: bool = False) -> list[App
 
 
 async def stored(pool: Pool, session_id: UUID) -> list[Message]:
-    return await messages.page(pool, session_id, before=None, after=None, limit=100_000)
+    page = await messages.page(pool, session_id, before=None, after=None, limit=100_000)
+    assert page is not None
+    return list(page.messages)
 
 
 async def assert_gapless(pool: Pool, *session_ids: UUID) -> None:
@@ -67,6 +70,15 @@ async def test_a_message_is_found_as_it_was_answered(pool: Pool) -> None:
     assert await stored(pool, session_id) == [message]
     assert await messages.find(pool, session_id, message.id) == message
     assert await messages.find(pool, await book(pool), message.id) is None
+
+
+def test_ids_are_uuids_of_version_7_which_grow_with_time_and_differ() -> None:
+    ids = [messages.new_id() for _ in range(1_000)]
+    assert len(set(ids)) == len(ids)
+    assert {(id.version, id.variant) for id in ids} == {(7, RFC_4122)}
+    milliseconds = [id.int >> 80 for id in ids]
+    assert milliseconds == sorted(milliseconds)
+    assert abs(milliseconds[0] / 1000 - time.time()) < 60
 
 
 async def test_an_empty_batch_writes_nothing(pool: Pool) -> None:
@@ -256,7 +268,9 @@ async def test_pages_go_back_and_forth_by_their_cursors(pool: Pool) -> None:
 
     async def page(before: int | None = None, after: int | None = None, limit: int = 3) -> list[int]:
         found = await messages.page(pool, session_id, before=before, after=after, limit=limit)
-        return [message.seq for message in found]
+        assert found is not None
+        assert found.last_seq == 10
+        return [message.seq for message in found.messages]
 
     assert await page() == [8, 9, 10]
     assert await page(before=8) == [5, 6, 7]
@@ -267,6 +281,24 @@ async def test_pages_go_back_and_forth_by_their_cursors(pool: Pool) -> None:
     assert await page(after=10) == await page(after=2**63 - 1) == []
     assert await page(after=3, before=6) == [4, 5]
     assert await page(before=2**63 - 1) == [8, 9, 10]
+
+
+async def test_a_page_says_which_state_of_the_history_it_shows(pool: Pool) -> None:
+    session_id = await book(pool)
+
+    async def page() -> tuple[int, list[str]]:
+        found = await messages.page(pool, session_id, before=None, after=None, limit=3)
+        assert found is not None
+        return found.last_seq, [message.text for message in found.messages]
+
+    assert await page() == (0, [])
+    (first,) = await write(pool, new(session_id, text="first"))
+    assert await page() == (1, ["first"])
+    await changed(pool, first.message, text="edited")
+    assert await page() == (2, ["edited"])
+    await changed(pool, first.message)
+    assert await page() == (3, [""])
+    assert await messages.page(pool, uuid4(), before=None, after=None, limit=3) is None
 
 
 async def changed(pool: Pool, message: Message, *, text: str | None = None, actor_id: str = "kid") -> Message:
