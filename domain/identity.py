@@ -17,6 +17,7 @@ ROLE_SYNONYMS: Final[Mapping[str, Role]] = {
     "instructor": "teacher",
     "expert": "teacher",
 }
+_ROLE_OF_WORD: Final[Mapping[str, Role]] = {role: role for role in get_args(Role)} | dict(ROLE_SYNONYMS)
 MAX_USER_ID_CHARACTERS: Final = 128
 MAX_NAME_CHARACTERS: Final = 200
 MAX_EMAIL_CHARACTERS: Final = 320
@@ -67,10 +68,7 @@ def role_named(word: object) -> Role | None:
     """The role that `word` means (`tutor`, `instructor`, `expert` are teachers), or None."""
     if not isinstance(word, str):
         return None
-    word = word.lower()
-    if word in ROLES:
-        return word  # type: ignore[return-value]  # narrowed by membership in ROLES
-    return ROLE_SYNONYMS.get(word)
+    return _ROLE_OF_WORD.get(word.lower())
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -13,7 +13,8 @@ from uuid import UUID
 import structlog
 
 from domain.access import unknown_session
-from domain.events import event, renew
+from domain.connections import Held, added, listed, removed
+from domain.events import Posted, event, message_event, posted, renew
 from domain.presence import PRESENCE, Presence
 from domain.typing import Typing
 from realtime.bus import Bus
@@ -26,7 +27,7 @@ from store import events, messages, participants, sessions
 from store.database import Pool
 from store.errors import Away
 from store.events import LogEntry
-from store.messages import Appended, NewMessage, logged
+from store.messages import ChatClosed, NewMessage
 from store.participants import ReadMark
 from store.sessions import Status
 
@@ -50,9 +51,10 @@ class Live:
     def __init__(self, pool: Pool, bus: Bus, worker_id: UUID) -> None:
         self.pool = pool
         self.bus = bus
+        self._statuses: dict[str, Status] = {}
         self.hub = Hub(
             bus,
-            _LogSource(pool),
+            _LogSource(pool, self._statuses),
             encode=event_frame,
             channel=session_channel,
             opened=self._opened,
@@ -62,11 +64,12 @@ class Live:
         )
         self.presence = Presence(pool, bus, worker_id, channel=session_channel, find_room=self.hub.find)
         self.typing = Typing(self.tell)
-        self.messages: Log[NewMessage, Appended] = Log(
-            lambda batch, again: messages.append(pool, batch, again=again),
+        self.messages: Log[NewMessage, Posted] = Log(
+            self._write_messages,
             name="messages",
             passing=Away,
             committed=self._message_committed,
+            key=lambda new: new.session_id,
             size=lambda new: MESSAGE_OVERHEAD_BYTES + 4 * len(new.text),
         )
         self.marks: Log[ReadMark, bool] = Log(
@@ -74,13 +77,14 @@ class Live:
             name="read-marks",
             passing=Away,
             committed=self._mark_committed,
+            key=lambda mark: mark.session_id,
         )
         self.removed: Callable[[Connection, str], None] = lambda connection, room_id: None
         self.person_news: Callable[[str], None] = lambda user_id: None
-        self._people: dict[str, set[Connection]] = {}
-        self._statuses: dict[str, Status] = {}
+        self._people: dict[str, Held] = {}
 
     async def start(self) -> None:
+        await self.bus.subscribe(PEOPLE_CHANNEL, self._hear_of_person)
         await self.presence.start()
         self.hub.start()
 
@@ -105,28 +109,28 @@ class Live:
     def person_changed(self, user_ids: Iterable[str]) -> None:
         """Have every worker look again at these people's names and memberships."""
         for user_id in user_ids:
-            self.bus.publish(person_channel(user_id), Event(name=PERSON_CHANGED, data={}))
+            self.bus.publish(PEOPLE_CHANNEL, Event(name=PERSON_CHANGED, data={"userId": user_id}))
+
+    def _hear_of_person(self, news: Event) -> None:
+        user_id = news.data["userId"]
+        if user_id in self._people:
+            self.person_news(user_id)
 
     # People's connections on this worker
 
-    async def attend(self, connection: Connection) -> None:
-        """Note a person's connection, and listen to what concerns them."""
+    def attend(self, connection: Connection) -> None:
+        """Note a person's connection: it is told of what concerns them."""
         user_id = connection.user_id
-        connections = self._people.setdefault(user_id, set())
-        connections.add(connection)
-        if len(connections) == 1:
-            await self.bus.subscribe(person_channel(user_id), lambda news: self.person_news(user_id))
+        self._people[user_id] = added(self._people.get(user_id), connection)
 
-    async def dismiss(self, connection: Connection) -> None:
-        user_id = connection.user_id
-        connections = self._people.get(user_id, set())
-        connections.discard(connection)
-        if not connections and self._people.pop(user_id, None) is not None:
-            self.bus.unsubscribe(person_channel(user_id))
+    def dismiss(self, connection: Connection) -> None:
+        held = removed(self._people.pop(connection.user_id, None), connection)
+        if held is not None:
+            self._people[connection.user_id] = held
 
     def connections_of(self, user_id: str) -> Sequence[Connection]:
         """The person's connections on this worker."""
-        return list(self._people.get(user_id, ()))
+        return listed(self._people.get(user_id))
 
     def everybody(self) -> Sequence[str]:
         """Everybody with a connection on this worker."""
@@ -163,10 +167,6 @@ class Live:
         return self._statuses[room.id]
 
     async def _opened(self, room: Room) -> None:
-        session = await sessions.find(self.pool, UUID(room.id))
-        if session is None:
-            raise unknown_session()
-        self._statuses[room.id] = session.status
         await self.presence.open(room)
         room.observe = lambda news: self._observe(room, news)
 
@@ -178,6 +178,8 @@ class Live:
         await self.presence.refresh(self.hub.rooms, bus_connected=self.bus.connected)
 
     def _observe(self, room: Room, news: Event) -> bool:
+        if news.name == "newMessage":
+            return True
         data = news.data
         if news.name == PRESENCE:
             self.presence.hear(room, data)
@@ -186,8 +188,7 @@ class Live:
             room.show(news, but=data["userId"])
             return False
         if news.name in ("messageEdited", "messageDeleted"):
-            for earlier in room.tail:
-                renew(earlier, news)
+            renew(room.tail, news)
         elif news.name == "permissionsChanged":
             permissions = {name: data[name] for name in ("micAllowed", "cameraAllowed")}
             self.presence.change(room, data["userId"], **permissions)
@@ -211,9 +212,13 @@ class Live:
             self.removed(connection, room_id)
         self.typing.stop(room_id, user_id)
 
-    def _message_committed(self, new: NewMessage, appended: Appended) -> None:
-        if not appended.repeated:
-            self.publish([logged(appended.message)])
+    async def _write_messages(self, batch: Sequence[NewMessage], again: bool) -> Sequence[Posted | ChatClosed]:
+        outcomes = await messages.append(self.pool, batch, again=again)
+        return [outcome if isinstance(outcome, ChatClosed) else posted(outcome) for outcome in outcomes]
+
+    def _message_committed(self, new: NewMessage, post: Posted) -> None:
+        if not post.repeated:
+            self.tell(str(new.session_id), message_event(post))
 
     def _mark_committed(self, mark: ReadMark, moved: bool) -> None:
         if moved:
@@ -226,27 +231,28 @@ class Live:
 
 
 PERSON_CHANGED: Final = "personChanged"
+#: Where workers tell each other of people. One channel for everybody: people change seldom, and come often; a
+#: channel for each would be a subscription with every connection.
+PEOPLE_CHANNEL: Final = "people"
 
 
 def session_channel(session_id: str) -> str:
     return f"session-{session_id}"
 
 
-def person_channel(user_id: str) -> str:
-    return f"person-{user_id}"
-
-
 class _LogSource:
-    """The sessions' logs, as the hub reads them."""
+    """The sessions' logs, as the hub reads them. `statuses` are kept as of the position at which each room opens."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, statuses: dict[str, Status]) -> None:
         self._pool = pool
+        self._statuses = statuses
 
     async def position(self, room_id: str) -> int:
-        found = await events.positions(self._pool, [UUID(room_id)])
-        if UUID(room_id) not in found:
+        standing = await sessions.standing(self._pool, UUID(room_id))
+        if standing is None:
             raise unknown_session()
-        return found[UUID(room_id)]
+        self._statuses[room_id] = standing.status
+        return standing.last_seq
 
     async def positions(self, room_ids: Sequence[str]) -> dict[str, int]:
         found = await events.positions(self._pool, [UUID(room_id) for room_id in room_ids])

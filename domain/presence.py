@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from domain.access import Member
+from domain.connections import Held, added, contains, listed, removed
 from domain.errors import Forbidden, Unavailable
 from domain.identity import full_name
 from realtime.bus import Bus
@@ -46,28 +47,21 @@ logger = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Person:
-    """One line of a roster."""
-
-    document: dict[str, Any]
-    version: int
-
-
-@dataclass(slots=True)
 class Roster:
-    """Who is online in one room, and the version of what is known of each person."""
+    """Who is online in one room, each as encoded for the ack, and the version of what is known of each person."""
 
-    online: dict[str, _Person] = field(default_factory=dict)
+    online: dict[str, bytes] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Here:
-    """One person's connections in one room on this worker."""
+    """One person's connections in one room on this worker. `arrived`: their arrival, while it is being recorded."""
 
     member: Member
-    connections: set[Connection] = field(default_factory=set)
+    connections: Held = None
     arrived: asyncio.Future[Outcome] | None = None
+    recorded: bool = False
     leaving: asyncio.TimerHandle | None = None
 
 
@@ -120,24 +114,34 @@ class Presence:
     async def open(self, room: Room) -> None:
         """Load the roster of a room that opens on this worker."""
         roster = self._rosters[room.id] = Roster()
-        joined = await participants.of_sessions(self._pool, [UUID(room.id)])
-        for participant in joined[UUID(room.id)]:
+        for participant in await participants.of_room(self._pool, UUID(room.id)):
             roster.versions[participant.user_id] = participant.presence_version
             if participant.online:
-                roster.online[participant.user_id] = _person_of(participant)
+                roster.online[participant.user_id] = _encode(_person_of(participant))
 
     def forget(self, room: Room) -> None:
         self._rosters.pop(room.id, None)
 
-    def online(self, room_id: str) -> list[dict[str, Any]]:
-        """Who is online, as `participants` of an ack."""
+    def participants(self, room_id: str) -> msgspec.Raw:
+        """Who is online, as `participants` of an ack: a JSON array."""
         roster = self._rosters.get(room_id)
-        return [person.document for person in roster.online.values()] if roster else []
+        return msgspec.Raw(b"[%b]" % b",".join(roster.online.values() if roster else ()))
+
+    def person(self, room_id: str, user_id: str) -> dict[str, Any] | None:
+        """One of them."""
+        roster = self._rosters.get(room_id)
+        encoded = roster.online.get(user_id) if roster else None
+        return None if encoded is None else _decode(encoded)
+
+    def online(self, room_id: str) -> list[dict[str, Any]]:
+        """All of them."""
+        roster = self._rosters.get(room_id)
+        return [_decode(person) for person in roster.online.values()] if roster else []
 
     def connections(self, room_id: str, user_id: str) -> Sequence[Connection]:
         """The person's connections in the room on this worker."""
         here = self._here.get((room_id, user_id))
-        return list(here.connections) if here else []
+        return listed(here.connections) if here else []
 
     # Coming and going
 
@@ -147,36 +151,48 @@ class Presence:
         Raises Forbidden when the person was kicked meanwhile, Unavailable when it cannot be recorded.
         """
         key = (room.id, member.user_id)
-        here = self._here.setdefault(key, _Here(member))
+        here = self._here.get(key)
+        if here is None:
+            here = self._here[key] = _Here(member)
         if here.leaving is not None:
             here.leaving.cancel()
             here.leaving = None
-        here.connections.add(connection)
+        here.connections = added(here.connections, connection)
+        if here.recorded:
+            return
         try:
             if here.arrived is None:
                 here.arrived = self._visits.append(_change(key, present=True))
             outcome = await asyncio.shield(here.arrived)
         except (Away, Overloaded, Closed):
-            here.connections.discard(connection)
-            if not here.connections and self._here.get(key) is here:
-                del self._here[key]
+            self._turn_away(key, here, connection)
             raise Unavailable("You could not be let in just now; try again.", retry_after=1) from None
+        except asyncio.CancelledError:
+            self.depart(room.id, connection, "disconnected")
+            raise
         if outcome.was_kicked:
-            here.connections.discard(connection)
-            if not here.connections and self._here.get(key) is here:
-                del self._here[key]
+            if self._turn_away(key, here, connection):
                 self._record_departure(key, "kicked")
             raise Forbidden("You were removed from this session by its host.", code="kicked")
+        here.arrived, here.recorded = None, True
+
+    def _turn_away(self, key: tuple[str, str], here: _Here, connection: Connection) -> bool:
+        """Count a connection out that did not get in. Whether it was its person's last one."""
+        here.connections = removed(here.connections, connection)
+        if here.connections is not None or self._here.get(key) is not here:
+            return False
+        del self._here[key]
+        return True
 
     def depart(self, room_id: str, connection: Connection, reason: str) -> None:
         """Count a connection out. After its person's last one the person has left: at once where they said so
         (`reason` "left"), else after a grace."""
         key = (room_id, connection.user_id)
         here = self._here.get(key)
-        if here is None or connection not in here.connections:
+        if here is None or not contains(here.connections, connection):
             return
-        here.connections.discard(connection)
-        if here.connections:
+        here.connections = removed(here.connections, connection)
+        if here.connections is not None:
             return
         if reason == LEFT:
             self._left(key, reason)
@@ -191,13 +207,12 @@ class Presence:
         if here.leaving is not None:
             here.leaving.cancel()
         self._record_departure((room_id, user_id), reason)
-        connections = list(here.connections)
-        here.connections.clear()
+        connections, here.connections = listed(here.connections), None
         return connections
 
     def _left(self, key: tuple[str, str], reason: str) -> None:
         here = self._here.get(key)
-        if here is not None and not here.connections:
+        if here is not None and here.connections is None:
             del self._here[key]
             self._record_departure(key, reason)
 
@@ -276,7 +291,7 @@ class Presence:
         """Keep a roster's line up with an event of the log."""
         roster = self._rosters.get(room.id)
         if roster is not None and user_id in roster.online:
-            roster.online[user_id].document |= changed
+            roster.online[user_id] = _encode(_decode(roster.online[user_id]) | changed)
 
     def _apply(
         self,
@@ -293,7 +308,7 @@ class Presence:
         roster.versions[user_id] = version
         known = roster.online.get(user_id)
         if online and document is not None:
-            roster.online[user_id] = _Person(document, version)
+            roster.online[user_id] = _encode(document)
             if known is None:
                 room.show(Event(name="participantJoined", data=document | {"session_id": room.id}))
         elif not online and known is not None:
@@ -324,7 +339,7 @@ class Presence:
                     participant.user_id,
                     participant.online,
                     participant.presence_version,
-                    _person_of(participant).document if participant.online else None,
+                    _person_of(participant) if participant.online else None,
                     LEFT,
                 )
 
@@ -370,13 +385,16 @@ class Presence:
 #: The event by which workers tell each other of people; clients see `participantJoined` and `participantLeft`.
 PRESENCE: Final = "presence"
 
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
 
 def _change(key: tuple[str, str], *, present: bool) -> Change:
     room_id, user_id = key
     return Change(session_id=UUID(room_id), user_id=user_id, present=present)
 
 
-def _person_of(participant: Participant) -> _Person:
+def _person_of(participant: Participant) -> dict[str, Any]:
     document = {
         "userId": participant.user_id,
         "name": full_name(participant.first_name, participant.last_name) or participant.user_id,
@@ -387,4 +405,4 @@ def _person_of(participant: Participant) -> _Person:
         "readSeq": participant.read_seq,
         "joinedAt": participant.joined_at,
     }
-    return _Person(msgspec.to_builtins(document), participant.presence_version)
+    return dict(msgspec.to_builtins(document))

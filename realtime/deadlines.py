@@ -7,7 +7,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable, Hashable
-from typing import Final
+from typing import Any, Final
 
 #: What was dropped stays in the heap, and holds its key, until it outnumbers what was not by this much.
 SPARE_ENTRIES: Final = 64
@@ -19,17 +19,20 @@ Clock = Callable[[], float]
 
 
 class Deadlines:
-    """Calls back when a deadline passes. A key has one deadline; a new one replaces it."""
+    """Calls back, with the key, when a deadline passes. A key has one deadline; a new one replaces it.
+
+    There may be one for every connection: pass a callback that all of them share.
+    """
 
     def __init__(self, clock: Clock = time.time) -> None:
         self._clock = clock
-        self._heap: list[tuple[float, int, Hashable, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Hashable, Callable[[Any], None]]] = []
         self._current: dict[Hashable, int] = {}
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self, key: Hashable, at: float, callback: Callable[[], None]) -> None:
-        """Call `callback` at `at` (Unix seconds), unless the key is set or dropped again before."""
+    def set(self, key: Hashable, at: float, callback: Callable[[Any], None]) -> None:
+        """Call `callback(key)` at `at` (Unix seconds), unless the key is set or dropped again before."""
         number = next(self._numbers)
         self._current[key] = number
         heapq.heappush(self._heap, (at, number, key, callback))
@@ -69,6 +72,6 @@ class Deadlines:
                 _, number, key, callback = heapq.heappop(self._heap)
                 if self._current.get(key) == number:
                     del self._current[key]
-                    callback()
+                    callback(key)
         finally:
             self._arm()

@@ -11,6 +11,8 @@ import asyncpg
 
 from store.database import Connection, Executor, Pool
 from store.errors import translated
+from store.loader import shared
+from store.visits import OPEN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,12 +42,13 @@ class Participant:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
-_PARTICIPANT = """
+# A scalar, where EXISTS could become a read of all open visits.
+_PARTICIPANT = f"""
     SELECT p.*, u.first_name, u.last_name, u.role,
-           EXISTS (
-               SELECT FROM session_visits v JOIN workers w ON w.id = v.worker_id
-               WHERE v.session_id = p.session_id AND v.user_id = p.user_id AND v.left_at IS NULL
-           ) AS online
+           coalesce((
+               SELECT true FROM session_visits v JOIN workers w ON w.id = v.worker_id
+               WHERE v.session_id = p.session_id AND v.user_id = p.user_id AND {OPEN} LIMIT 1
+           ), false) AS online
     FROM session_participants p JOIN users u ON u.id = p.user_id
 """
 
@@ -76,6 +79,16 @@ async def of_person(executor: Executor, session_id: UUID, user_id: str) -> Parti
     with translated():
         row = await executor.fetchrow(f"{_PARTICIPANT} WHERE p.session_id = $1 AND p.user_id = $2", session_id, user_id)
     return Participant.from_row(row) if row else None
+
+
+async def of_room(executor: Executor, session_id: UUID) -> list[Participant]:
+    """Everybody who ever joined the session, online or not."""
+    return await shared(executor, _of_rooms, session_id)
+
+
+async def _of_rooms(executor: Executor, session_ids: Sequence[UUID]) -> list[list[Participant]]:
+    joined = await of_sessions(executor, session_ids)
+    return [joined[session_id] for session_id in session_ids]
 
 
 async def of_sessions(executor: Executor, session_ids: Sequence[UUID]) -> dict[UUID, list[Participant]]:

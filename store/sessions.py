@@ -15,6 +15,7 @@ from store.database import Connection, Executor
 from store.errors import translated
 from store.events import LogEntry
 from store.events import append as append_event
+from store.loader import shared
 
 Status = Literal["scheduled", "live", "ended"]
 BookingStatus = Literal["pending", "confirmed", "completed", "cancelled"]
@@ -91,22 +92,55 @@ class Entrance:
 
 async def find_for(executor: Executor, ref: UUID | str, user_id: str) -> Entrance | None:
     """The session with this id or room name, for this person."""
-    column = "s.id" if isinstance(ref, UUID) else "s.room_name"
+    return await shared(executor, _entrances, (ref, user_id))
+
+
+async def _entrances(executor: Executor, asked: Sequence[tuple[UUID | str, str]]) -> list[Entrance | None]:
+    # Scalars and LIMITs, so that whatever is joined is looked up by its key, row by row.
     with translated():
-        row = await executor.fetchrow(
+        rows = await executor.fetch(
             f"""
-            SELECT found.*, coalesce(p.was_kicked, false) AS was_kicked,
-                   coalesce(nullif(trim(me.first_name || ' ' || me.last_name), ''), $2) AS name
-            FROM ({_SESSION} WHERE {column} = $1) found
-            LEFT JOIN session_participants p ON p.session_id = found.id AND p.user_id = $2
-            LEFT JOIN users me ON me.id = $2
+            SELECT i.place, found.*, coalesce((
+                SELECT was_kicked FROM session_participants p WHERE p.session_id = found.id AND p.user_id = i.user_id
+            ), false) AS was_kicked, coalesce((
+                SELECT nullif(trim(me.first_name || ' ' || me.last_name), '') FROM users me WHERE me.id = i.user_id
+            ), i.user_id) AS name
+            FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS i (id, room_name, user_id, place)
+            CROSS JOIN LATERAL (
+                {_SESSION} WHERE s.id = coalesce(i.id, (SELECT id FROM sessions WHERE room_name = i.room_name)) LIMIT 1
+            ) found
             """,
-            ref,
-            user_id,
+            [ref if isinstance(ref, UUID) else None for ref, _ in asked],
+            [ref if isinstance(ref, str) else None for ref, _ in asked],
+            [user_id for _, user_id in asked],
         )
-    if row is None:
-        return None
-    return Entrance(session=Session.from_row(row), was_kicked=row["was_kicked"], name=row["name"])
+    found: dict[UUID, Session] = {}
+    entrances: list[Entrance | None] = [None] * len(asked)
+    for row in rows:
+        session = found.get(row["id"])
+        if session is None:
+            session = found[row["id"]] = Session.from_row(row)
+        entrances[row["place"] - 1] = Entrance(session=session, was_kicked=row["was_kicked"], name=row["name"])
+    return entrances
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where a session is: its status as of its newest `seq`."""
+
+    last_seq: int
+    status: Status
+
+
+async def standing(executor: Executor, session_id: UUID) -> Standing | None:
+    return await shared(executor, _standings, session_id)
+
+
+async def _standings(executor: Executor, session_ids: Sequence[UUID]) -> list[Standing | None]:
+    with translated():
+        rows = await executor.fetch("SELECT id, last_seq, status FROM sessions WHERE id = ANY($1::uuid[])", session_ids)
+    found = {row["id"]: Standing(last_seq=row["last_seq"], status=row["status"]) for row in rows}
+    return [found.get(session_id) for session_id in session_ids]
 
 
 async def locked(connection: Connection, session_id: UUID) -> Session | None:

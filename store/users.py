@@ -11,6 +11,7 @@ import asyncpg
 
 from store.database import Executor
 from store.errors import translated
+from store.loader import shared
 
 Role = Literal["student", "parent", "teacher", "admin"]
 
@@ -63,12 +64,13 @@ class User:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
-# The first branch is all that runs for a token that says nothing new: a read by primary key, no lock. The
+# The first branch is all that runs for tokens that say nothing new: a read by primary key, no lock. The
 # second writes whatever the token says on top of what stands, also on a row that another worker made between.
 # A token without a name or an e-mail says nothing of them, and takes nothing away.
 _UPSERT: Final = """
-    WITH token (id, role, first_name, last_name, email) AS (
-        VALUES ($1::text, $2::text, $3::text, $4::text, $5::text)
+    WITH token AS (
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+            AS t (id, role, first_name, last_name, email)
     ), current AS (
         SELECT u.* FROM users u JOIN token t USING (id)
         WHERE u.role = t.role AND (
@@ -80,7 +82,7 @@ _UPSERT: Final = """
         )
     ), written AS (
         INSERT INTO users AS u (id, role, first_name, last_name, email)
-        SELECT id, role, first_name, last_name, email FROM token WHERE NOT EXISTS (SELECT FROM current)
+        SELECT * FROM token t WHERE NOT EXISTS (SELECT FROM current c WHERE c.id = t.id) ORDER BY id
         ON CONFLICT (id) DO UPDATE SET
             role = excluded.role,
             first_name = CASE WHEN u.profile_set OR (excluded.first_name = '' AND excluded.last_name = '')
@@ -98,15 +100,24 @@ _UPSERT: Final = """
 async def upsert_from_token(executor: Executor, claims: Claims) -> User:
     """The bearer's row, made or refreshed from the token; nothing is written when it says nothing new.
 
-    The role is always the token's. Name and e-mail are the token's until the profile is set.
+    The role is always the token's. Name and e-mail are the token's until the profile is set. Of two tokens of one
+    person at the same time the later one counts, for both.
     """
+    said = (claims.user_id, claims.role, claims.first_name, claims.last_name, claims.email)
+    return await shared(executor, _upsert_from_tokens, said)
+
+
+#: What a token says: id, role, first and last name, e-mail.
+_Said = tuple[str, Role, str, str, str | None]
+
+
+async def _upsert_from_tokens(executor: Executor, tokens: Sequence[_Said]) -> list[User]:
+    # One of each person: a row can be written once in a statement.
+    last = {said[0]: said for said in tokens}
     with translated():
-        row = await executor.fetchrow(
-            _UPSERT, claims.user_id, claims.role, claims.first_name, claims.last_name, claims.email
-        )
-    if row is None:
-        raise LookupError(f"the upsert of user {claims.user_id} answered with no row")
-    return User.from_row(row)
+        rows = await executor.fetch(_UPSERT, *(list(column) for column in zip(*last.values(), strict=True)))
+    found = {row["id"]: User.from_row(row) for row in rows}
+    return [found[said[0]] for said in tokens]
 
 
 async def find(executor: Executor, user_id: str) -> User | None:

@@ -26,6 +26,11 @@ LEASE_SECONDS: Final = 5.0
 REAP_AFTER_SECONDS: Final = 1.5
 
 
+#: An open visit `v`, looked up by its session and person. `IS NULL` would let a plan read all open visits instead,
+#: by one of the indexes that hold nothing else; made while there are few, it would go on doing so.
+OPEN: Final = "v.left_at IS NOT DISTINCT FROM NULL"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
     """A person comes to (`present`) or leaves a session, seen from one worker."""
@@ -62,76 +67,101 @@ class Outcome:
 async def record(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list[Outcome]:
     """Write a batch of changes; at most the last one counts of each person and session.
 
-    The participants' rows are taken in one order, so that two workers never wait for each other in a ring,
-    and the same person coming here and leaving there is decided one after the other.
+    Who comes to a session for the first time is a row of one statement: nobody can be with them elsewhere yet.
     """
     last: dict[tuple[UUID, str], Change] = {(change.session_id, change.user_id): change for change in changes}
-    keys = sorted(last)
-    session_ids = [session_id for session_id, _ in keys]
-    user_ids = [user_id for _, user_id in keys]
-    present = [last[key].present for key in keys]
+    ordered = [last[key] for key in sorted(last)]
+    outcomes: dict[tuple[UUID, str], Outcome] = {}
     with translated():
-        async with pool.acquire() as connection, connection.transaction():
-            await connection.execute(
-                """
-                INSERT INTO session_participants (session_id, user_id)
-                SELECT * FROM unnest($1::uuid[], $2::text[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING
-                """,
-                session_ids,
-                user_ids,
+        first = await pool.fetch(
+            """
+            WITH made AS (
+                INSERT INTO session_participants (session_id, user_id, presence_version, joined_at)
+                SELECT session_id, user_id, present::int, CASE WHEN present THEN now() END
+                FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS i (session_id, user_id, present)
+                ORDER BY session_id, user_id ON CONFLICT DO NOTHING
+                RETURNING *, presence_version > 0 AS present
+            ), opened AS (
+                INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
+                SELECT session_id, user_id, $4, clock_timestamp() FROM made WHERE present
             )
-            await connection.execute(
-                """
-                SELECT FROM session_participants JOIN unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
-                USING (session_id, user_id) ORDER BY session_id, user_id FOR NO KEY UPDATE
-                """,
-                session_ids,
-                user_ids,
-            )
-            # A new statement: its snapshot sees what others committed before the rows were ours.
-            rows = await connection.fetch(
-                """
-                WITH input AS (
-                    SELECT * FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS i (session_id, user_id, present)
-                ), elsewhere AS (
-                    SELECT i.*, EXISTS (
-                        SELECT FROM session_visits v JOIN workers w ON w.id = v.worker_id
-                        WHERE v.session_id = i.session_id AND v.user_id = i.user_id AND v.left_at IS NULL
-                          AND v.worker_id <> $4
-                    ) AS online_elsewhere, EXISTS (
-                        SELECT FROM session_visits v
-                        WHERE v.session_id = i.session_id AND v.user_id = i.user_id AND v.left_at IS NULL
-                          AND v.worker_id = $4
-                    ) AS online_here
-                    FROM input i
-                ), opened AS (
-                    INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
-                    SELECT session_id, user_id, $4, clock_timestamp() FROM elsewhere
-                    WHERE present AND NOT online_here
-                ), closed AS (
-                    UPDATE session_visits v SET left_at = clock_timestamp() FROM elsewhere e
-                    WHERE NOT e.present AND v.session_id = e.session_id AND v.user_id = e.user_id
-                      AND v.worker_id = $4 AND v.left_at IS NULL
-                ), turned AS (
-                    SELECT *, NOT online_elsewhere AND present <> online_here AS has_turned FROM elsewhere
-                )
-                UPDATE session_participants p SET
-                    presence_version = p.presence_version + t.has_turned::int,
-                    joined_at = CASE WHEN t.present THEN coalesce(p.joined_at, now()) ELSE p.joined_at END,
-                    left_at = CASE WHEN t.present THEN NULL WHEN t.has_turned THEN now() ELSE p.left_at END,
-                    updated_at = now()
-                FROM turned t WHERE p.session_id = t.session_id AND p.user_id = t.user_id
-                RETURNING p.session_id, p.user_id, p.presence_version AS version, p.joined_at, p.was_kicked,
-                    p.mic_allowed, p.camera_allowed, p.hand_raised, p.read_seq,
-                    t.present OR t.online_elsewhere AS online, t.has_turned AS turned
-                """,
-                session_ids,
-                user_ids,
-                present,
-                worker_id,
-            )
-    outcomes = {(row["session_id"], row["user_id"]): Outcome.from_row(row) for row in rows}
+            SELECT session_id, user_id, presence_version AS version, joined_at, was_kicked, mic_allowed,
+                camera_allowed, hand_raised, read_seq, present AS online, present AS turned
+            FROM made
+            """,
+            *_columns(ordered),
+            worker_id,
+        )
+        for row in first:
+            outcomes[row["session_id"], row["user_id"]] = Outcome.from_row(row)
+        known = [change for change in ordered if (change.session_id, change.user_id) not in outcomes]
+        if known:
+            for row in await _record_known(pool, worker_id, known):
+                outcomes[row["session_id"], row["user_id"]] = Outcome.from_row(row)
     return [outcomes[change.session_id, change.user_id] for change in changes]
+
+
+def _columns(changes: Sequence[Change]) -> tuple[list[UUID], list[str], list[bool]]:
+    return (
+        [change.session_id for change in changes],
+        [change.user_id for change in changes],
+        [change.present for change in changes],
+    )
+
+
+async def _record_known(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list[asyncpg.Record]:
+    """Changes of people who have been in the session before.
+
+    Their rows are taken in one order, so that two workers never wait for each other in a ring, and the same
+    person coming here and leaving there is decided one after the other.
+    """
+    session_ids, user_ids, present = _columns(changes)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            """
+            SELECT FROM session_participants JOIN unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
+            USING (session_id, user_id) ORDER BY session_id, user_id FOR NO KEY UPDATE
+            """,
+            session_ids,
+            user_ids,
+        )
+        # A new statement: its snapshot sees what others committed before the rows were ours.
+        return await connection.fetch(
+            f"""
+            WITH seen AS MATERIALIZED (
+                SELECT i.*, open.id AS visit_id, open.elsewhere
+                FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS i (session_id, user_id, present)
+                CROSS JOIN LATERAL (
+                    SELECT max(v.id) FILTER (WHERE v.worker_id = $4) AS id,
+                           coalesce(bool_or(v.worker_id <> $4), false) AS elsewhere
+                    FROM session_visits v
+                    WHERE v.session_id = i.session_id AND v.user_id = i.user_id AND {OPEN}
+                      AND (v.worker_id = $4 OR (SELECT true FROM workers w WHERE w.id = v.worker_id))
+                ) open
+            ), opened AS (
+                INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
+                SELECT session_id, user_id, $4, clock_timestamp() FROM seen WHERE present AND visit_id IS NULL
+            ), closed AS (
+                UPDATE session_visits SET left_at = clock_timestamp()
+                WHERE id = ANY (ARRAY(SELECT visit_id FROM seen WHERE NOT present AND visit_id IS NOT NULL))
+            ), turned AS (
+                SELECT *, NOT elsewhere AND present = (visit_id IS NULL) AS has_turned FROM seen
+            )
+            UPDATE session_participants p SET
+                presence_version = p.presence_version + t.has_turned::int,
+                joined_at = CASE WHEN t.present THEN coalesce(p.joined_at, now()) ELSE p.joined_at END,
+                left_at = CASE WHEN t.present THEN NULL WHEN t.has_turned THEN now() ELSE p.left_at END,
+                updated_at = now()
+            FROM turned t WHERE p.session_id = t.session_id AND p.user_id = t.user_id
+            RETURNING p.session_id, p.user_id, p.presence_version AS version, p.joined_at, p.was_kicked,
+                p.mic_allowed, p.camera_allowed, p.hand_raised, p.read_seq,
+                t.present OR t.elsewhere AS online, t.has_turned AS turned
+            """,
+            session_ids,
+            user_ids,
+            present,
+            worker_id,
+        )
 
 
 async def renew_lease(executor: Executor, worker_id: UUID) -> bool:

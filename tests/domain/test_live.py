@@ -240,18 +240,18 @@ async def test_people_hear_of_what_concerns_them_on_every_worker(pool: Pool) -> 
         heard: list[str] = []
         one.person_news = other.person_news = heard.append
         first, second, elsewhere = Seat("kid"), Seat("kid"), Seat("kid")
-        await one.attend(first.connection)
-        await one.attend(second.connection)
-        await other.attend(elsewhere.connection)
+        one.attend(first.connection)
+        one.attend(second.connection)
+        other.attend(elsewhere.connection)
         assert set(one.connections_of("kid")) == {first.connection, second.connection}
         assert one.everybody() == ["kid"]
         one.person_changed(["kid", "mum"])
         assert heard == ["kid", "kid"], "once on each worker"
-        await one.dismiss(first.connection)
+        one.dismiss(first.connection)
         other.person_changed(["kid"])
         assert len(heard) == 4
-        await one.dismiss(second.connection)
-        await one.dismiss(second.connection)
+        one.dismiss(second.connection)
+        one.dismiss(second.connection)
         other.person_changed(["kid"])
         assert len(heard) == 5
         assert one.connections_of("kid") == []

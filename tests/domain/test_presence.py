@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from store import participants, visits
 from store.database import Pool
 from tests.support.lessons import book, database_pool, member, until_somebody_waits
 from tests.support.rooms import Exchange, Seat, join, leave, online, room_of, told, workers
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -171,6 +173,54 @@ async def test_who_was_kicked_does_not_arrive_and_nobody_hears_of_them(pool: Poo
         assert online(live, session_id) == ["kid", "teach"]
 
 
+async def test_a_second_connection_of_a_person_costs_no_statement(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        first = await join(live, session_id, "kid")
+
+        async def not_asked(*_: object) -> Any:
+            raise AssertionError("it was recorded again")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(visits, "record", not_asked)
+            second = await join(live, session_id, "kid")
+            leave(live, session_id, first)
+            third = await join(live, session_id, "kid")
+        connections = live.presence.connections(str(session_id), "kid")
+        assert set(connections) == {second.connection, third.connection}
+
+
+async def test_who_gives_up_while_arriving_leaves_again(pool: Pool, short_grace: None) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        await join(live, session_id, "teach")
+        room, seat = room_of(live, session_id), Seat("kid")
+        async with pool.acquire() as connection, connection.transaction():
+            await participants.change(connection, session_id, "kid", mic_allowed=True)  # holds their row
+            arriving = asyncio.create_task(live.presence.arrive(room, member(session_id, "kid"), seat.connection))
+            await until_somebody_waits(pool)
+            arriving.cancel()
+            await asyncio.gather(arriving, return_exceptions=True)
+        assert live.presence.connections(room.id, "kid") == []
+        await until(lambda: online(live, session_id) == ["teach"] and (room.id, "kid") not in live.presence._here)
+        async with asyncio.timeout(10):
+            while await is_online(pool, session_id, "kid"):
+                pass
+
+
+async def test_the_ack_shows_the_roster(pool: Pool) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        for user_id in ("kid", "teach"):
+            await join(live, session_id, user_id)
+        shown = live.presence.online(str(session_id))
+        assert msgspec.json.decode(live.presence.participants(str(session_id))) == shown
+        assert [live.presence.person(str(session_id), person["userId"]) for person in shown] == shown
+        assert live.presence.person(str(session_id), "mum") is None
+        assert live.presence.person("elsewhere", "kid") is None
+        assert msgspec.json.decode(live.presence.participants("elsewhere")) == []
+
+
 async def test_who_is_expelled_while_arriving_is_not_in(pool: Pool) -> None:
     """The kick is committed after the arrival was recorded, and its event comes before the arrival is answered."""
     session_id = await book(pool)
@@ -309,7 +359,7 @@ def comings_and_goings(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @given(comings_and_goings())
-def test_news_in_any_order_ends_in_the_same_roster(heard: list[dict[str, Any]]) -> None:
+async def test_news_in_any_order_ends_in_the_same_roster(heard: list[dict[str, Any]]) -> None:
     told, room, seat = silent_room()
     for news in heard:
         told.hear(room, news)
@@ -323,7 +373,7 @@ def test_news_in_any_order_ends_in_the_same_roster(heard: list[dict[str, Any]]) 
         assert len(shown) % 2 == (user_id in here)
 
 
-def test_news_of_a_room_that_is_not_open_here_is_nothing() -> None:
+async def test_news_of_a_room_that_is_not_open_here_is_nothing() -> None:
     told, room, seat = silent_room()
     told.forget(room)
     told.hear(room, news_of("kid", 1))
@@ -331,7 +381,7 @@ def test_news_of_a_room_that_is_not_open_here_is_nothing() -> None:
     assert seat.events.all == []
 
 
-def test_permissions_and_hands_are_kept_up_in_the_roster() -> None:
+async def test_permissions_and_hands_are_kept_up_in_the_roster() -> None:
     told, room, _ = silent_room()
     told.hear(room, news_of("kid", 1))
     told.change(room, "kid", micAllowed=False, handRaised=True)

@@ -17,6 +17,8 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from domain import keys as keys_module
 from domain import tokens
@@ -113,7 +115,7 @@ class TestSharedSecret:
                     {"alg": "HS256", "crit": ["x"], "x": 1}, json.dumps(claims()).encode(), SECRET.encode()
                 ),
                 "invalid_token",
-                "no valid JSON Web Token",
+                "crit",
                 id="unknown crit",
             ),
             pytest.param(
@@ -199,13 +201,52 @@ class TestSharedSecret:
         error = await refused(SecretVerifier(SECRET, require_exp=False), signed(exp=1))
         assert error.code == "token_expired"
 
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            pytest.param(lambda token: token + "=", id="padded"),
+            pytest.param(lambda token: token + "AAAA", id="a longer signature"),
+            pytest.param(lambda token: token[:-1], id="a shorter signature"),
+            pytest.param(lambda token: token.rpartition(".")[0] + ".", id="no signature"),
+            pytest.param(lambda token: token.replace(".", "..", 1), id="four parts"),
+            pytest.param(lambda token: token.replace(".", ".\n", 1), id="white space"),
+            pytest.param(lambda token: token[:-1] + chr(ord(token[-1]) + 1), id="another spelling of the last bits"),
+        ],
+    )
+    async def test_a_token_has_one_spelling(self, spoil: Callable[[str], str]) -> None:
+        await SecretVerifier(SECRET).verify(signed())
+        assert (await refused(SecretVerifier(SECRET), spoil(signed()))).code == "invalid_token"
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.data())
+    async def test_nothing_is_accepted_that_pyjwt_refuses(self, data: st.DataObject) -> None:
+        values = st.one_of(
+            st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.text(max_size=3)),
+            st.sampled_from(["HS256", "none", "RS256", ISSUER, AUDIENCE, 1, 1e9, 9e9, "b64", ["b64"], False]),
+        )  # fmt: skip
+        header = {"alg": "HS256"} | data.draw(
+            st.dictionaries(st.sampled_from(["alg", "kid", "crit", "b64", "typ", "x"]), values, max_size=2)
+        )
+        payload = claims(iss=ISSUER, aud=AUDIENCE) | data.draw(
+            st.dictionaries(st.sampled_from(["iss", "aud", "iat", "nbf", "exp", "sub", "x"]), values, max_size=2)
+        )
+        token = by_hand(header, json.dumps(payload).encode(), SECRET.encode())
+        for _ in range(data.draw(st.integers(0, 2))):
+            place = data.draw(st.integers(0, len(token) - 1))
+            token = token[:place] + data.draw(st.sampled_from("AZaz09-_.=+/ é")) + token[place + 1 :]
+        try:
+            await SecretVerifier(SECRET, ISSUER, AUDIENCE).verify(token)
+        except Unauthenticated:
+            return
+        jwt.decode(token, SECRET, ["HS256"], issuer=ISSUER, audience=AUDIENCE, leeway=tokens.CLOCK_SECONDS)
+
 
 class TestRemembering:
     async def test_a_token_is_verified_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         verifier = SecretVerifier(SECRET)
         token = signed()
         first = await verifier.verify(token)
-        monkeypatch.setattr(jwt, "decode", None)
+        monkeypatch.setattr(tokens, "_parts", None)
         assert await verifier.verify(token) is first
 
     async def test_a_remembered_token_expires_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:

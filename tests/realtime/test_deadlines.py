@@ -44,9 +44,9 @@ def passed() -> list[str]:
 
 
 async def test_deadlines_pass_in_their_order(deadlines: Deadlines, clock: Clock, passed: list[str]) -> None:
-    deadlines.set("late", 1_020, lambda: passed.append("late"))
-    deadlines.set("soon", 1_010, lambda: passed.append("soon"))
-    deadlines.set("never", 9_999, lambda: passed.append("never"))
+    deadlines.set("late", 1_020, lambda _: passed.append("late"))
+    deadlines.set("soon", 1_010, lambda _: passed.append("soon"))
+    deadlines.set("never", 9_999, lambda _: passed.append("never"))
     await asyncio.sleep(0.03)
     assert passed == []
     clock.now = 1_030
@@ -55,15 +55,15 @@ async def test_deadlines_pass_in_their_order(deadlines: Deadlines, clock: Clock,
 
 
 async def test_what_is_due_already_is_called_in_a_later_turn(deadlines: Deadlines, passed: list[str]) -> None:
-    deadlines.set("past", 1, lambda: passed.append("past"))
+    deadlines.set("past", 1, lambda _: passed.append("past"))
     assert passed == []
     await asyncio.sleep(0.01)
     assert passed == ["past"]
 
 
 async def test_a_new_deadline_replaces_the_old_one(deadlines: Deadlines, clock: Clock, passed: list[str]) -> None:
-    deadlines.set("key", 1_010, lambda: passed.append("old"))
-    deadlines.set("key", 1_020, lambda: passed.append("new"))
+    deadlines.set("key", 1_010, lambda _: passed.append("old"))
+    deadlines.set("key", 1_020, lambda _: passed.append("new"))
     clock.now = 1_015
     await asyncio.sleep(0.03)
     assert passed == []
@@ -73,8 +73,8 @@ async def test_a_new_deadline_replaces_the_old_one(deadlines: Deadlines, clock: 
 
 
 async def test_a_dropped_deadline_does_not_pass(deadlines: Deadlines, clock: Clock, passed: list[str]) -> None:
-    deadlines.set("dropped", 1_010, lambda: passed.append("dropped"))
-    deadlines.set("kept", 1_010, lambda: passed.append("kept"))
+    deadlines.set("dropped", 1_010, lambda _: passed.append("dropped"))
+    deadlines.set("kept", 1_010, lambda _: passed.append("kept"))
     deadlines.drop("dropped")
     deadlines.drop("unknown")
     clock.now = 1_010
@@ -83,16 +83,23 @@ async def test_a_dropped_deadline_does_not_pass(deadlines: Deadlines, clock: Clo
 
 
 async def test_a_clock_that_is_set_forward_is_noticed(clock: Clock, deadlines: Deadlines, passed: list[str]) -> None:
-    deadlines.set("next year", 1_000 + 365 * 86_400, lambda: passed.append("next year"))
+    deadlines.set("next year", 1_000 + 365 * 86_400, lambda _: passed.append("next year"))
     clock.now += 366 * 86_400
     await asyncio.sleep(0.03)
     assert passed == ["next year"]
 
 
+async def test_a_callback_is_told_whose_deadline_passed(deadlines: Deadlines, passed: list[str]) -> None:
+    for key in ("one", "other"):
+        deadlines.set(key, 990, passed.append)
+    await asyncio.sleep(0.03)
+    assert passed == ["one", "other"]
+
+
 async def test_a_callback_may_set_the_next_deadline(deadlines: Deadlines, passed: list[str]) -> None:
-    def warn() -> None:
+    def warn(_: str) -> None:
         passed.append("warned")
-        deadlines.set("token", 1_000, lambda: passed.append("cut"))
+        deadlines.set("token", 1_000, lambda _: passed.append("cut"))
 
     deadlines.set("token", 990, warn)
     await asyncio.sleep(0.03)
@@ -103,18 +110,18 @@ async def test_a_callback_that_fails_does_not_stop_the_others(deadlines: Deadlin
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context["exception"]))
 
-    def fail() -> None:
+    def fail(_: str) -> None:
         raise RuntimeError("a callback's own fault")
 
     deadlines.set("bad", 990, fail)
-    deadlines.set("good", 991, lambda: passed.append("good"))
+    deadlines.set("good", 991, lambda _: passed.append("good"))
     await asyncio.sleep(0.03)
     assert passed == ["good"]
     assert [str(fault) for fault in faults] == ["a callback's own fault"]
 
 
 async def test_nothing_passes_after_the_end(deadlines: Deadlines, clock: Clock, passed: list[str]) -> None:
-    deadlines.set("key", 1_001, lambda: passed.append("key"))
+    deadlines.set("key", 1_001, lambda _: passed.append("key"))
     deadlines.close()
     clock.now = 2_000
     await asyncio.sleep(0.03)
@@ -130,8 +137,8 @@ async def test_what_was_dropped_or_replaced_is_not_held_until_its_deadline(deadl
     for _ in range(1_000):
         key = Key()
         held.append(weakref.ref(key))
-        deadlines.set(key, 99_999, lambda key=key: None)  # type: ignore[misc]
-        deadlines.set(key, 88_888, lambda key=key: None)  # type: ignore[misc]
+        deadlines.set(key, 99_999, lambda _, key=key: None)  # type: ignore[misc]
+        deadlines.set(key, 88_888, lambda _, key=key: None)  # type: ignore[misc]
         deadlines.drop(key)
     del key
     gc.collect()
@@ -151,10 +158,10 @@ def test_the_last_word_about_each_key_holds(changes: list[tuple[str, int | None]
                 deadlines.drop(key)
                 expected.pop(key, None)
             else:
-                deadlines.set(key, 1_010 + at, lambda key=key, at=at: passed.append((key, at)))  # type: ignore[misc]
+                deadlines.set(key, 1_010 + at, lambda _, key=key, at=at: passed.append((key, at)))  # type: ignore[misc]
                 expected[key] = at
         clock.now = 2_000
-        deadlines.set("end", 0, lambda: None)
+        deadlines.set("end", 0, lambda _: None)
         await asyncio.sleep(0)
         await asyncio.sleep(0.002)
         assert dict(passed) == expected

@@ -57,6 +57,41 @@ async def test_at_most_so_many_connections_are_opened(pool: Pool) -> None:
     assert max(await asyncio.gather(*(ask() for _ in range(30)))) <= 3
 
 
+async def test_a_connection_that_comes_back_is_fit_for_the_next(database: str) -> None:
+    pool = await connect(database, size=1)
+    try:
+        async with pool.acquire() as connection:
+            await connection.execute("BEGIN")
+            await connection.execute("CREATE TABLE given_up (id int)")
+        async with pool.acquire() as connection:
+            assert not connection.is_in_transaction()
+            assert await connection.fetchval("SELECT to_regclass('given_up')") is None
+    finally:
+        await pool.close()
+
+
+async def test_a_statement_is_one_transaction(database: str) -> None:
+    """None behind it that only resets the connection."""
+    pool = await connect(database, size=1)
+    try:
+        before = await pool.fetchval("SELECT pg_current_xact_id()::text::bigint")
+        after = await pool.fetchval("SELECT pg_current_xact_id()::text::bigint")
+        assert after == before + 1
+        assert await pool.fetchval("SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()") is not None
+        async with pool.acquire() as connection:
+            await connection.execute("SET application_name = 'kept'")
+        assert await pool.fetchval("SHOW application_name") == "kept"
+    finally:
+        await pool.close()
+
+
+async def test_plans_look_rows_up_by_their_keys_however_small_the_tables(pool: Pool) -> None:
+    plan = await pool.fetch("EXPLAIN SELECT FROM session_participants p JOIN users u ON u.id = p.user_id")
+    assert not any("Hash" in row[0] for row in plan)
+    plan = await pool.fetch("EXPLAIN SELECT FROM users WHERE id = 'kid'")
+    assert any("users_pkey" in row[0] for row in plan)
+
+
 async def test_a_statement_that_takes_too_long_is_given_up(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.database.STATEMENT_SECONDS", 0.05)
     pool = await connect(database, size=1)

@@ -83,6 +83,32 @@ async def test_an_entrance_says_who_comes_and_whether_they_were_kicked(pool: Poo
     assert (stranger.name, stranger.was_kicked) == ("nobody", False), "without a name the id stands for it"
 
 
+async def test_many_entrances_at_once_are_each_ones_own(pool: Pool) -> None:
+    one, other = await book(pool), await book(pool, teacher="teach2", student="kid2")
+    async with pool.acquire() as connection:
+        await participants.change(connection, one, "kid", was_kicked=True)
+    room_name = (await found(pool, other)).room_name
+    asked: list[tuple[UUID | str, str]] = [
+        (one, "kid"), (other, "kid"), (room_name, "kid"), (uuid4(), "kid"), ("nowhere", "kid"), (one, "teach"),
+    ]  # fmt: skip
+    together = await asyncio.gather(*(sessions.find_for(pool, ref, user_id) for ref, user_id in asked))
+    async with pool.acquire() as connection:
+        alone = [await sessions.find_for(connection, ref, user_id) for ref, user_id in asked]
+    assert together == alone
+    assert [(e.session.id, e.was_kicked, e.name) if e else None for e in together] == [
+        (one, True, "Kid"), (other, False, "Kid"), (other, False, "Kid"), None, None, (one, False, "Teach"),
+    ]  # fmt: skip
+
+
+async def test_where_sessions_stand(pool: Pool) -> None:
+    session_id, nothing = await book(pool), uuid4()
+    found = await asyncio.gather(*(sessions.standing(pool, one) for one in (session_id, nothing)))
+    assert found == [sessions.Standing(last_seq=0, status="scheduled"), None]
+    async with pool.acquire() as connection, connection.transaction():
+        await sessions.set_status(connection, session_id, "live", actor_id="teach")
+    assert await sessions.standing(pool, session_id) == sessions.Standing(last_seq=1, status="live")
+
+
 @pytest.mark.parametrize(
     ("first", "last", "name"), [("Ada", "King", "Ada King"), ("", "King", "King"), ("Ada", "", "Ada"), ("", "", "kid")]
 )

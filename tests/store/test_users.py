@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -55,6 +56,32 @@ async def test_a_token_that_says_nothing_new_writes_nothing(pool: Pool) -> None:
     assert await users.upsert_from_token(pool, ADA) == first
     assert await users.upsert_from_token(pool, Identity(user_id="ada", role="teacher")) == first
     assert await version(pool, "ada") == before
+
+
+async def test_many_tokens_at_once_are_one_statement_and_each_gets_its_own_row(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    load = users._upsert_from_tokens
+
+    async def counted(executor: Any, tokens: Any) -> Any:
+        batches.append(len(tokens))
+        return await load(executor, tokens)
+
+    monkeypatch.setattr(users, "_upsert_from_tokens", counted)
+    await users.upsert_from_token(pool, Identity(user_id="u3", role="parent"))
+    people = [Identity(user_id=f"u{n}", role="student", first_name=f"N{n}") for n in range(20)]
+    found = await asyncio.gather(*(users.upsert_from_token(pool, one) for one in people))
+    assert [(user.id, user.role, user.first_name) for user in found] == [
+        (one.user_id, "student", one.first_name) for one in people
+    ]
+    assert batches == [1, 20]
+
+
+async def test_of_two_tokens_of_one_person_at_once_the_later_counts(pool: Pool) -> None:
+    earlier, later = (Identity(user_id="ada", role="teacher", first_name=name) for name in ("Early", "Late"))
+    found = await asyncio.gather(users.upsert_from_token(pool, earlier), users.upsert_from_token(pool, later))
+    assert [user.first_name for user in found] == ["Late", "Late"]
 
 
 async def test_a_tokens_new_name_and_role_are_taken_over(pool: Pool) -> None:

@@ -115,6 +115,48 @@ async def test_the_last_change_of_a_person_in_a_batch_counts(pool: Pool) -> None
     assert await open_visits(pool) == 2
 
 
+async def test_those_who_come_for_the_first_time_and_those_who_were_here_share_a_batch(pool: Pool) -> None:
+    session_id = await book(pool)
+    await comes(pool, A, session_id, "teach")
+    await comes(pool, B, session_id, "mum")
+    await goes(pool, A, session_id, "teach")
+    people = [("kid", True), ("teach", True), ("mum", True), ("gran", False), ("boss", True)]
+    batch = [Change(session_id=session_id, user_id=user_id, present=present) for user_id, present in people]
+    outcomes = await visits.record(pool, A, batch)
+    assert [(o.user_id, o.online, o.turned, o.version) for o in outcomes] == [
+        ("kid", True, True, 1),
+        ("teach", True, True, 3),
+        ("mum", True, False, 1),
+        ("gran", False, False, 0),
+        ("boss", True, True, 1),
+    ]
+    joined = {o.user_id: o.joined_at for o in outcomes}
+    assert [user_id for user_id, at in joined.items() if at is None] == ["gran"]
+    again = await visits.record(pool, A, batch)
+    assert [(o.online, o.turned, o.version) for o in again] == [(o.online, False, o.version) for o in outcomes]
+    assert {o.user_id: o.joined_at for o in again} == joined
+    assert await open_visits(pool) == 5
+
+
+async def test_a_batch_with_one_that_is_refused_writes_nothing(pool: Pool) -> None:
+    session_id = await book(pool)
+    people = ("kid", "nobody", "teach")
+    with pytest.raises(Refused):
+        await visits.record(
+            pool, A, [Change(session_id=session_id, user_id=user_id, present=True) for user_id in people]
+        )
+    assert await open_visits(pool) == 0
+    assert (await comes(pool, A, session_id)).turned
+
+
+async def test_a_first_arrival_through_two_workers_at_once_is_one_turn(pool: Pool) -> None:
+    for _ in range(20):
+        session_id = await book(pool)
+        outcomes = await asyncio.gather(comes(pool, A, session_id), comes(pool, B, session_id))
+        assert sorted(o.turned for o in outcomes) == [False, True]
+        assert [(o.online, o.version) for o in outcomes] == [(True, 1)] * 2
+
+
 async def test_a_kicked_person_is_said_to_be_so(pool: Pool) -> None:
     session_id = await book(pool)
     async with pool.acquire() as connection:
