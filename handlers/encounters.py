@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -26,7 +27,7 @@ from domain.errors import (
     Unavailable,
     invalid,
 )
-from domain.events import message_document
+from domain.events import Posted, message_document
 from domain.identity import Identity
 from domain.live import Live
 from domain.moderation import ParticipantChange
@@ -91,6 +92,9 @@ class Attendee:
 
 class Encounters:
     """Handles the connections of this worker. One instance per worker; see :class:`realtime.transport.Handler`."""
+
+    #: Messages that a person sends one right after the other may share a batch: the log keeps their order.
+    pipelined = frozenset({"sendMessage"})
 
     def __init__(self, live: Live, verifier: Verifier, people: People, limits: Limits) -> None:
         self._live = live
@@ -237,11 +241,18 @@ class Encounters:
         self._let_go(connection, str(member.session_id), LEFT)
         return _done()
 
-    async def _send_message(self, connection: Connection, request: SendMessage) -> Reply:
+    def _send_message(self, connection: Connection, request: SendMessage) -> Answer:
         member = _attendee(connection).member(request.session_id)
-        message, _ = await chat.send(self._live, member, text=request.text, client_id=request.client_id)
+        sending = chat.begin_send(self._live, member, text=request.text, client_id=request.client_id)
+        return Pending(sending, partial(self._sent, member))
+
+    def _sent(self, member: Member, sending: asyncio.Future[Posted]) -> Reply:
+        try:
+            post = chat.sent(sending)
+        except Exception as error:  # noqa: BLE001  # it is said in the ack
+            return _refusal(error, "sendMessage")
         self._live.typing.stop(str(member.session_id), member.user_id)
-        return _done(message=message_document(message))
+        return _done(message=post.json)
 
     async def _edit_message(self, connection: Connection, request: EditMessage) -> Reply:
         member = _attendee(connection).member(request.session_id)
@@ -331,9 +342,11 @@ class Encounters:
             await asyncio.gather(*(self._look_at(connection) for connection in some))
 
     async def _look_at(self, connection: Connection) -> None:
-        while not connection.closed:
+        looked = False
+        while not looked and not connection.closed:
             try:
-                return await self._check_memberships(connection)
+                await self._check_memberships(connection)
+                looked = True
             except Away as error:
                 logger.info("encounters.look_waits", reason=str(error))
                 await asyncio.sleep(LOOK_PAUSE_SECONDS)

@@ -21,6 +21,8 @@ from base64 import b64decode
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
+from secrets import token_urlsafe
 from typing import Any, Final, cast
 from urllib.parse import parse_qs
 
@@ -37,6 +39,8 @@ from realtime.websocket import NoHandshake, WebSocket, Writer, answer_to, take_o
 #: Seconds that a connection may stay without a namespace: from the handshake to the CONNECT packet with a token,
 #: and after it was made to leave. Also those from an upgrade's WebSocket to its UPGRADE packet.
 CONNECT_SECONDS: Final = 20.0
+#: Random bytes in the id of a connection: it is what a polling client shows for a credential.
+ID_BYTES: Final = 15
 #: Seconds for a polling client to fetch what is queued when its connection is closed, and for what came from a client
 #: that is gone to be acted on.
 FLUSH_SECONDS: Final = 1.5
@@ -46,6 +50,8 @@ MAX_PACKETS_PER_BODY: Final = 1_000
 MAX_PACKETS_PER_POLL: Final = 16
 #: Packets of one connection that wait for the one before them. Beyond it nothing more is read from the connection.
 MAX_WAITING_PACKETS: Final = 64
+#: Packets of one connection that are acted on at a time, of the kind that may be.
+MAX_TOGETHER_PACKETS: Final = 64
 #: The frame limit where the setting says "no limit": what one connection may make the worker hold.
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 #: Addresses whose handshakes are counted. When there are more, those that have been quiet are forgotten.
@@ -139,12 +145,14 @@ class Socket:
         "_patience",
         "_reads_body",
         "_session",
+        "_together",
         "_upgrade_deadline",
         "beat_at",
         "client",
         "closed",
         "closing",
         "connected",
+        "greeted",
         "outbox",
         "pong_due",
         "server",
@@ -168,9 +176,13 @@ class Socket:
         self.outbox: Outbox | None = None
         #: The layer above keeps here what it knows of the connection.
         self.client: Any = None
+        #: And whether it has heard a first CONNECT, which counts as no event.
+        self.greeted = False
         self.beat_at = 0
         self.pong_due = False
-        self._acting = False
+        #: Packets that are acted on still; and whether others of their kind may be acted on beside them.
+        self._acting = 0
+        self._together = False
         self._inbox: deque[str] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._reads_body = False
@@ -237,7 +249,8 @@ class Socket:
     # Receiving
 
     def receive(self, packet: str) -> None:
-        """Take a packet: they are acted on one after the other. Raises ValueError for what is none."""
+        """Take a packet: they are acted on in their order, and one after the other but for those that
+        `server.together` lets follow each other closely. Raises ValueError for what is none."""
         if self.closing:
             return
         kind = packet[:1]
@@ -245,7 +258,7 @@ class Socket:
             self.server.heartbeat.answered(self)
         elif kind not in _PACKET_TYPES:
             raise ValueError("no Engine.IO packet")
-        elif not self._acting:
+        elif not self._inbox and self._may_act(packet):
             self._act(packet)
         else:
             if self._inbox is None:
@@ -254,29 +267,39 @@ class Socket:
             if len(self._inbox) == MAX_WAITING_PACKETS and self.websocket is not None:
                 self.websocket.pause_reading()
 
+    def _may_act(self, packet: str) -> bool:
+        return not self._acting or (
+            self._together and self._acting < MAX_TOGETHER_PACKETS and self.server.together(packet)
+        )
+
     def _act(self, packet: str) -> None:
         kind = packet[0]
         if kind == _MESSAGE_TYPE:
-            self._acting = self.server.take(self, packet[1:])
+            if self.server.take(self, packet[1:]):
+                self._acting += 1
+                self._together = self.server.together(packet)
         elif kind == _CLOSE_TYPE:
             self.end(self.server.reason.CLIENT_DISCONNECT)
 
     def acted(self) -> None:
         """What `take` began is done; go on with what came meanwhile."""
-        self._acting = False
+        self._acting -= 1
         inbox = self._inbox
-        while inbox and not self._acting and not self.closing:
+        while inbox and not self.closing and self._may_act(inbox[0]):
             self._act(inbox.popleft())
             if len(inbox) == MAX_WAITING_PACKETS // 2 and self.websocket is not None:
                 self.websocket.resume_reading()
         if not inbox:
             self._inbox = None
-        if not self._acting and self._idle is not None and not self._idle.done():
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        if (not self._acting or self.closed) and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
     async def idle(self) -> None:
         """Wait until everything that has come is acted on."""
-        while self._acting:
+        while self._acting and not self.closed:
             if self._idle is None or self._idle.done():
                 self._idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
@@ -483,7 +506,7 @@ class Socket:
             if not abort and self.upgraded:
                 self.websocket.write(_CLOSE)
             self.websocket.close()
-        self.acted()
+        self._tell_idle()
 
     def _cut(self) -> None:
         """End at once: the client does not read what it is sent."""
@@ -521,6 +544,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
         self.limits = limits
         self.deflate = deflate
         self.take: Take = lambda socket, message: False
+        #: Whether a packet may be acted on while earlier ones of which this is true are under way.
+        self.together: Callable[[str], bool] = lambda packet: False
         self.heartbeat = Heartbeat(self.ping_interval, self.ping_timeout)
         self.writer = Writer()
         self.draining = False
@@ -530,7 +555,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """One HTTP request of either transport. New connections are refused while draining, or too many."""
-        query = parse_qs(request.query_string)  # as engineio reads it: an empty sid is none
+        query = _query_of(request.query_string)
         sid = query["sid"][0] if "sid" in query else None
         if not self.cors_allowed_origins(request.headers.get("Origin"), {"HTTP_HOST": request.headers.get("Host")}):
             return _refused(403, "origin_refused", "Pages of this origin may not connect here.")
@@ -547,6 +572,10 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
             if not self._may_shake_hands(self._address_of(request)):
                 message = "Too many connections from this address; try again shortly."
                 return _refused(429, "too_many_requests", message, retry_after=1)
+            if query.get("EIO") == ["4"] and query.get("transport") == ["websocket"]:
+                environ = self._async["translate_request"](request)
+                opened: web.StreamResponse = await self._handle_connect(environ, "websocket")
+                return opened
         response: web.StreamResponse = await super().handle_request(request)
         return response
 
@@ -556,7 +585,7 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
         await self.writer.settle()
 
     def generate_id(self) -> str:
-        return self._sid_prefix + str(super().generate_id())
+        return self._sid_prefix + token_urlsafe(ID_BYTES)
 
     def _may_shake_hands(self, address: str) -> bool:
         rate = self.limits.handshakes_per_second
@@ -605,6 +634,12 @@ def _no_websocket(error: Exception) -> web.Response:
     response = _refused(400, "no_websocket", f"This cannot be made a WebSocket: {error}.")
     response.headers["Sec-WebSocket-Version"] = "13"
     return response
+
+
+@lru_cache(maxsize=64)  # nearly all WebSockets are asked for by the same query
+def _query_of(query_string: str) -> dict[str, list[str]]:
+    """As engineio reads it: an empty sid is none."""
+    return parse_qs(query_string)
 
 
 def sid_prefix(worker: int | None) -> str:

@@ -48,7 +48,10 @@ class Refusal(Exception):
 
 
 class Handler(Protocol):
-    """The door behind the transport. Handlers of one connection run one after the other, in the order sent."""
+    """The door behind the transport. Handlers of one connection run in the order sent, and one after the other; only
+    events whose name is in `pipelined` do not wait for others of these to be answered."""
+
+    pipelined: frozenset[str]
 
     async def connected(self, connection: Connection, token: str | None, environ: dict[str, Any]) -> None:
         """Authenticate. Raises Refusal."""
@@ -176,6 +179,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             **options,
         )
         self.eio.take = self._take
+        self.eio.together = self._together
 
     def _engineio_server_class(self) -> type[Engine]:
         return Engine
@@ -250,7 +254,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             return False
         kind, namespace = packet.packet_type, packet.namespace or "/"
         if kind == socket_packet.CONNECT:
-            if socket.may_send(time.monotonic()):  # each one is a token to verify
+            first, socket.greeted = not socket.greeted, True
+            if first or socket.may_send(time.monotonic()):  # each one is a token to verify
                 return self._run(socket, self._handle_connect(socket.sid, namespace, packet.data))
             self._end(socket.sid)
         elif kind == socket_packet.DISCONNECT:
@@ -280,6 +285,12 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
 
         self.start_background_task(run)
         return True
+
+    def _together(self, packet: str) -> bool:
+        if self.handler is None or not packet.startswith(_EVENT_PACKET_HEAD):
+            return False
+        start = packet.find('["', len(_EVENT_PACKET_HEAD)) + 2
+        return packet[start : packet.find('"', start)] in self.handler.pipelined
 
     def _packet_of(self, message: str) -> Any | None:
         """The packet in a message. None if it is none; where only an event's JSON is broken, an event without any."""
@@ -418,6 +429,7 @@ def _origin_allowed(origins: Sequence[str], origin: str | None, environ: dict[st
 
 _NO_HEADERS: Final[dict[str, Any]] = {}
 _EVENT_HEAD: Final = f"2{NAMESPACE},"
+_EVENT_PACKET_HEAD: Final = f"4{_EVENT_HEAD}"
 _EVENTS: Final = frozenset({socket_packet.EVENT, socket_packet.BINARY_EVENT})
 #: An event up to its JSON, which may be broken: lone surrogates, numbers beyond all bounds, too deep.
 _HEAD_OF_EVENT: Final = re.compile(rf"[25](?:[0-9]{{1,10}}-)?{NAMESPACE},(?:[0-9]{{1,{MAX_ACK_DIGITS}}}(?![0-9]))?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,10 @@ from server.settings import Settings
 ANSWERS_SHARE: Final = 0.15
 #: Connections that the kernel holds while the worker is busy.
 LISTEN_BACKLOG: Final = 1024
+
+#: When the garbage collector looks: messages come and go by the thousand without a cycle among them, and a look at what
+#: lives on, such as connections, is what a message waits for.
+GC_THRESHOLDS: Final = (20_000, 20, 100)
 
 logger = structlog.get_logger(__name__)
 
@@ -50,6 +55,9 @@ async def running(app: web.Application, settings: Settings) -> AsyncIterator[web
     patience = settings.drain_seconds * ANSWERS_SHARE
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=patience)
     await runner.setup()
+    gc.collect()
+    gc.freeze()  # what is here by now stays
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         yield runner
     finally:

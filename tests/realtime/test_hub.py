@@ -11,11 +11,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from realtime import hub as hub_module
 from realtime.bus import LocalBus
 from realtime.events import Event
-from realtime.frames import Frame, event_frame
+from realtime.frames import Bundle, Frame, event_frame
 from realtime.hub import Hub, Room
 from tests.support.waiting import until
 
@@ -74,10 +75,15 @@ class Person:
     def __init__(self, user_id: str = "u") -> None:
         self.user_id = user_id
         self.received: list[Any] = []
+        self.writes = 0
 
-    def send(self, frame: Frame) -> None:
-        name, data = msgspec.json.decode(frame.text.partition(",")[2])
-        self.received.append(data["seq"] if name == "newMessage" else data["text"])
+    def send(self, frame: Frame | Bundle) -> None:
+        self.writes += 1
+        for one in frame.frames:
+            name, data = msgspec.json.decode(one.text.partition(",")[2])
+            self.received.append(data["seq"] if name == "newMessage" else data["text"])
+
+    send_now = send
 
 
 class Bus(LocalBus):
@@ -582,3 +588,90 @@ def test_whatever_the_bus_loses_repeats_or_mixes_up_each_member_gets_each_seq_on
         patch.setattr(hub_module, "CATCH_UP_EVENTS", 2)
         patch.setattr(hub_module, "TAIL_EVENTS", 4)
         asyncio.run(run())
+
+
+# Many at once
+
+
+@pytest.fixture
+def long_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So long that a slow machine does not end them."""
+    monkeypatch.setattr(hub_module, "HOLD_SECONDS_PER_MEMBER", 1.0)
+    monkeypatch.setattr(hub_module, "MAX_HOLD_SECONDS", 0.3)
+
+
+async def crowd(worker: Worker, number: int) -> list[Person]:
+    people = [Person() for _ in range(number)]
+    for person in people:
+        await worker.enter(person)
+    return people
+
+
+@pytest.mark.usefixtures("long_holds")
+async def test_what_follows_closely_in_a_large_room_is_written_together(worker: Worker) -> None:
+    people = await crowd(worker, hub_module.LARGE_ROOM_MEMBERS)
+    for _ in range(20):
+        worker.publish(worker.journal.commit())
+    assert {tuple(person.received) for person in people} == {(1,)}, "the first is not held back"
+    await until(lambda: people[0].received == list(range(1, 21)))
+    assert {tuple(person.received) for person in people} == {tuple(range(1, 21))}
+    assert {person.writes for person in people} == {2}
+
+
+async def test_in_a_small_room_nothing_is_held_back(worker: Worker) -> None:
+    people = await crowd(worker, hub_module.LARGE_ROOM_MEMBERS - 1)
+    for _ in range(3):
+        worker.publish(worker.journal.commit())
+    assert {person.writes for person in people} == {3}
+
+
+async def test_after_a_pause_a_large_room_is_told_at_once(worker: Worker) -> None:
+    [person, *_] = await crowd(worker, hub_module.LARGE_ROOM_MEMBERS)
+    for number in range(1, 4):
+        worker.publish(worker.journal.commit())
+        assert len(person.received) == number
+        await asyncio.sleep(2 * hub_module.MAX_HOLD_SECONDS)
+
+
+@pytest.mark.usefixtures("long_holds")
+async def test_what_is_held_back_is_for_those_who_were_there(worker: Worker) -> None:
+    people = await crowd(worker, hub_module.LARGE_ROOM_MEMBERS)
+    room = worker.opened[0]
+    for _ in range(3):
+        worker.publish(worker.journal.commit())
+    late = Person()
+    await worker.enter(late)
+    assert people[0].received == [1, 2, 3], "it is sent before somebody enters"
+    worker.publish(worker.journal.commit())
+    worker.hub.leave(room, people[0])
+    assert people[0].received == [1, 2, 3, 4], "and before somebody leaves"
+    worker.publish(worker.journal.commit())
+    worker.publish(worker.journal.commit())
+    await until(lambda: late.received == [4, 5, 6])
+    assert people[0].received == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("long_holds")
+async def test_what_some_are_not_to_see_overtakes_nothing(worker: Worker) -> None:
+    people = await crowd(worker, hub_module.LARGE_ROOM_MEMBERS)
+    writer = Person("writer")
+    await worker.enter(writer)
+    worker.publish(worker.journal.commit())
+    worker.publish(worker.journal.commit())
+    worker.opened[0].show(Event(name="typing", data={"text": "…"}), but="writer")
+    assert people[0].received == [1, 2, "…"]
+    assert writer.received == [1, 2]
+
+
+async def test_a_member_that_cannot_be_sent_to_stops_nobody(worker: Worker) -> None:
+    class Broken(Person):
+        def send(self, frame: Frame | Bundle) -> None:
+            raise RuntimeError("broken")
+
+    ann = Person()
+    for person in (Broken(), ann, Broken()):
+        await worker.enter(person)
+    with capture_logs() as said:
+        worker.publish(worker.journal.commit())
+    assert ann.received == [1]
+    assert [entry["event"] for entry in said] == ["room.not_sent"] * 2

@@ -12,6 +12,7 @@ import socketio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from realtime import engine as engine_module
 from realtime import transport as transport_module
 from realtime.engine import Engine
 from realtime.limits import Limits
@@ -144,12 +145,12 @@ async def test_a_connection_that_goes_while_the_door_is_asked_leaves_nothing_beh
     assert site.empty
 
 
-async def test_connect_packets_count_as_events(start_site: StartSite) -> None:
+async def test_every_connect_packet_but_the_first_counts_as_an_event(start_site: StartSite) -> None:
     site = await start_site(events_per_second=1, events_burst=5, handshakes_per_second=0)
     client = await site.websocket(None)
     for _ in range(7):
         await client.send('40/encounters,{"token":"refused"}')
-    assert len([packet for packet in await client.all() if packet.startswith("44")]) == 5
+    assert len([packet for packet in await client.all() if packet.startswith("44")]) == 6
     await until(lambda: site.empty)
 
 
@@ -189,6 +190,52 @@ async def test_what_lies_behind_the_ack_comes_right_behind_it(site: Site) -> Non
     packets = [await client.receive() for _ in range(4)]
     assert [packet.startswith("43/encounters,9[") for packet in packets] == [False, False, True, False]
     assert ['"n":1' in packets[0], '"n":2' in packets[1], '"n":3' in packets[3]] == [True] * 3
+
+
+async def test_events_that_may_follow_each_other_closely_do_and_nothing_overtakes_them(site: Site) -> None:
+    client = await site.websocket()
+    for number, name in enumerate(["later", "later", "echo", "later"]):
+        await client.send(f'42/encounters,{number}["{name}"]')
+    await until(lambda: len(site.door.futures) == 2)
+    await asyncio.sleep(0.02)
+    assert [name for name, _ in site.door.events] == ["later", "later"], "the others wait for both"
+    site.door.futures[1].set_result("second")
+    assert (await client.receive()).startswith('43/encounters,1[{"ok":true,"result":"second"}]')
+    site.door.futures[0].set_result("first")
+    assert (await client.receive()).startswith("43/encounters,0[")
+    assert (await client.receive()).startswith("43/encounters,2[")
+    await until(lambda: len(site.door.futures) == 3)
+    site.door.futures[2].set_result("third")
+    assert (await client.receive()).startswith("43/encounters,3[")
+
+
+async def test_only_so_many_events_are_under_way_at_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "MAX_TOGETHER_PACKETS", 3)
+    client = await site.websocket()
+    for number in range(7):
+        await client.send(f'42/encounters,{number}["later"]')
+    answered: list[str] = []
+    while len(answered) < 7:
+        await until(lambda: len(site.door.futures) > len(answered))
+        assert len(site.door.futures) <= len(answered) + 3
+        site.door.futures[len(answered)].set_result(None)
+        answered.append(await client.receive())
+    assert [answer.partition("[")[0] for answer in answered] == [f"43/encounters,{number}" for number in range(7)]
+
+
+async def test_a_fault_of_the_door_is_answered_and_the_events_behind_it_go_on(
+    start_site: StartSite, said: list[Any]
+) -> None:
+    site = await start_site()
+    client = await site.websocket()
+    for number, name in enumerate(["fail", "break", "later", "echo"]):
+        await client.send(f'42/encounters,{number}["{name}"]')
+    await until(lambda: len(site.door.futures) == 1)
+    site.door.futures[0].set_exception(RuntimeError("a fault of the door"))
+    answers = [await client.receive() for _ in range(4)]
+    assert ["internal_error" in answer for answer in answers] == [True, True, True, False]
+    assert [entry["event"] for entry in said if entry["log_level"] == "error"] == ["event.failed"] * 3
+    said.clear()
 
 
 async def test_an_event_that_asks_for_no_ack_gets_none(site: Site) -> None:
@@ -262,11 +309,11 @@ async def test_an_ack_of_a_connection_that_went_is_dropped(site: Site) -> None:
 
 async def test_events_over_the_limit_get_429_and_go_nowhere(start_site: StartSite) -> None:
     site = await start_site(events_per_second=10, events_burst=3)
-    client = await site.websocket()  # its connect packet is the first
-    answers = [await client.call("echo", ack_id=number) for number in range(1, 5)]
-    assert [answer["ok"] for answer in answers] == [True, True, False, False]
+    client = await site.websocket()
+    answers = [await client.call("echo", ack_id=number) for number in range(1, 6)]
+    assert [answer["ok"] for answer in answers] == [True, True, True, False, False]
     assert answers[-1]["error"]["status_code"] == 429
-    assert len(site.door.events) == 2
+    assert len(site.door.events) == 3
     await asyncio.sleep(0.15)
     assert (await client.call("echo"))["ok"]
 
@@ -275,10 +322,10 @@ async def test_refused_binary_events_count_as_well(start_site: StartSite) -> Non
     site = await start_site(events_per_second=1, events_burst=3)
     client = await site.websocket()
     codes = []
-    for number in range(1, 5):
+    for number in range(1, 6):
         await client.send(f'451-/encounters,{number}["echo",{{"_placeholder":true,"num":0}}]')
         codes.append(json.loads((await client.receive()).partition(",")[2][1:])[0]["error"]["error"])
-    assert codes == ["binary_refused"] * 2 + ["too_many_requests"] * 2
+    assert codes == ["binary_refused"] * 3 + ["too_many_requests"] * 2
 
 
 async def test_whoever_does_not_heed_the_limit_is_disconnected(start_site: StartSite, said: list[Any]) -> None:
@@ -297,7 +344,7 @@ async def test_whoever_does_not_heed_the_limit_is_disconnected(start_site: Start
 
 
 async def test_connecting_again_on_the_same_connection_gives_no_new_allowance(start_site: StartSite) -> None:
-    site = await start_site(events_per_second=1, events_burst=4)
+    site = await start_site(events_per_second=1, events_burst=3)
     client = await site.websocket()
     await client.call("echo")
     await client.send("41/encounters,")

@@ -13,7 +13,7 @@ from domain.access import Member
 from domain.live import Live
 from realtime.bus import LocalBus
 from realtime.events import Event
-from realtime.frames import NAMESPACE, Frame
+from realtime.frames import NAMESPACE, Bundle, Frame
 from realtime.hub import Room
 from realtime.transport import Connection
 from store.database import Pool
@@ -33,9 +33,12 @@ class Seat:
     def connection(self) -> Connection:
         return cast(Connection, self)
 
-    def send(self, frame: Frame) -> None:
-        name, data = msgspec.json.decode(frame.encode().removeprefix(f"42{NAMESPACE},"))
-        self.events.add(name, data)
+    def send(self, frame: Frame | Bundle) -> None:
+        for one in frame.frames:
+            name, data = msgspec.json.decode(one.text.removeprefix(f"42{NAMESPACE},"))
+            self.events.add(name, data)
+
+    send_now = send
 
     @property
     def seqs(self) -> list[int]:
@@ -63,7 +66,7 @@ class ExchangedBus(LocalBus):
         super().publish(channel, event)
         for bus in self._exchange.buses:
             if bus is not self and not self._exchange.cut:
-                bus.take(channel, msgspec.json.decode(msgspec.json.encode(event), type=Event))
+                bus.take(channel, Event(name=event.name, data=msgspec.Raw(bytes(event.json)), seq=event.seq))
 
     def take(self, channel: str, event: Event) -> None:
         """An event of another worker."""

@@ -16,7 +16,7 @@ from aiohttp import WSMsgType, web
 from realtime.events import Event
 from realtime.frames import NAMESPACE, event_frame
 from realtime.limits import Limits
-from realtime.transport import Connection, EncountersNamespace, Refusal, Reply, SocketServer
+from realtime.transport import Answer, Connection, EncountersNamespace, Pending, Refusal, Reply, SocketServer
 from tests.support.processes import HOST, free_port
 from tests.support.recorder import WAIT_SECONDS
 from tests.support.waiting import until
@@ -27,12 +27,15 @@ PATH = "/socket.io/"
 class Door:
     """A handler that remembers. The token is the person; "refused", "broken" and "slow" are what they say."""
 
+    pipelined = frozenset({"later"})
+
     def __init__(self) -> None:
         self.connections: list[Connection] = []
         self.gone: list[tuple[str, str]] = []
         self.events: list[tuple[str, list[Any]]] = []
         self.gate = asyncio.Event()
         self.busy = 0
+        self.futures: list[asyncio.Future[Any]] = []
 
     async def connected(self, connection: Connection, token: str | None, environ: dict[str, Any]) -> None:
         if token is None or token == "refused":
@@ -44,7 +47,16 @@ class Door:
         connection.user_id = token
         self.connections.append(connection)
 
-    async def received(self, connection: Connection, name: str, payload: list[Any]) -> Reply:
+    def received(self, connection: Connection, name: str, payload: list[Any]) -> Answer:
+        if name == "later":
+            self.events.append((name, payload))
+            self.futures.append(asyncio.get_running_loop().create_future())
+            return Pending(self.futures[-1], lambda future: Reply({"ok": True, "result": future.result()}))
+        if name == "fail":
+            raise RuntimeError("a fault of the door")
+        return self._received(connection, name, payload)
+
+    async def _received(self, connection: Connection, name: str, payload: list[Any]) -> Reply:
         assert self.busy == 0 or len(self.connections) > 1, "one event of a connection at a time"
         self.busy += 1
         try:
