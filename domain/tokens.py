@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn, Protocol
@@ -146,9 +145,9 @@ def _parts(token: str) -> _Parts:
     try:
         signed, _, signature = token.encode("ascii").rpartition(b".")
         header_part, _, payload = signed.partition(b".")
-        header = json.loads(_bytes_of(header_part))
+        header = msgspec.json.decode(_bytes_of(header_part))
         parts = (signed, _bytes_of(payload), _bytes_of(signature))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
         _refuse(MALFORMED, error)
     if not isinstance(header, dict) or not isinstance(header.get("kid", ""), str):
         _refuse(MALFORMED)
@@ -183,8 +182,8 @@ class _Check:
 
     def __call__(self, payload: bytes) -> Identity:
         try:
-            claims = json.loads(payload)
-        except (ValueError, RecursionError) as error:
+            claims = msgspec.json.decode(payload)
+        except (ValueError, msgspec.DecodeError, RecursionError) as error:
             _refuse(MALFORMED, error)
         if not isinstance(claims, dict):
             _refuse(MALFORMED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable, Hashable
 from typing import Any, Final
@@ -30,6 +31,7 @@ class Deadlines:
         self._current: dict[Hashable, int] = {}
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = math.inf
 
     def set(self, key: Hashable, at: float, callback: Callable[[Any], None]) -> None:
         """Call `callback(key)` at `at` (Unix seconds), unless the key is set or dropped again before."""
@@ -37,7 +39,8 @@ class Deadlines:
         self._current[key] = number
         heapq.heappush(self._heap, (at, number, key, callback))
         self._forget_the_dropped()
-        self._arm()
+        if self._timer is None or at < self._looks_at:
+            self._arm()
 
     def drop(self, key: Hashable) -> None:
         self._current.pop(key, None)
@@ -61,7 +64,9 @@ class Deadlines:
         while self._heap and self._current.get(self._heap[0][2]) != self._heap[0][1]:
             heapq.heappop(self._heap)
         if self._heap:
-            wait = min(max(0.0, self._heap[0][0] - self._clock()), LOOK_SECONDS)
+            now = self._clock()
+            wait = min(max(0.0, self._heap[0][0] - now), LOOK_SECONDS)
+            self._looks_at = now + wait
             self._timer = asyncio.get_running_loop().call_later(wait, self._due)
 
     def _due(self) -> None:

@@ -19,7 +19,7 @@ import asyncio
 import time
 from base64 import b64decode
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import lru_cache
 from secrets import token_urlsafe
@@ -549,6 +549,8 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
         self.heartbeat = Heartbeat(self.ping_interval, self.ping_timeout)
         self.writer = Writer()
         self.draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._sid_prefix = sid_prefix(worker)
         self._address_of = address_of
         self._handshakes: dict[str, TokenBucket] = {}
@@ -573,11 +575,21 @@ class Engine(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has
                 message = "Too many connections from this address; try again shortly."
                 return _refused(429, "too_many_requests", message, retry_after=1)
             if query.get("EIO") == ["4"] and query.get("transport") == ["websocket"]:
-                environ = self._async["translate_request"](request)
-                opened: web.StreamResponse = await self._handle_connect(environ, "websocket")
+                opened: web.StreamResponse = await self._handle_connect(_environ_of(request), "websocket")
                 return opened
         response: web.StreamResponse = await super().handle_request(request)
         return response
+
+    def start_background_task(
+        self, target: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine function as a task, which is held until it is done."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        task = self._loop.create_task(target(*args, **kwargs))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def shutdown(self) -> None:
         """End, when those who take leave have heard the last of it."""
@@ -640,6 +652,20 @@ def _no_websocket(error: Exception) -> web.Response:
 def _query_of(query_string: str) -> dict[str, list[str]]:
     """As engineio reads it: an empty sid is none."""
     return parse_qs(query_string)
+
+
+def _environ_of(request: web.Request) -> dict[str, Any]:
+    """What handlers are told of a handshake, as python-engineio words it; of the headers just the token's."""
+    environ = {
+        "aiohttp.request": request,
+        "REQUEST_METHOD": request.method,
+        "PATH_INFO": request.path,
+        "QUERY_STRING": request.query_string,
+    }
+    bearer = request.headers.get("Authorization")
+    if bearer is not None:
+        environ["HTTP_AUTHORIZATION"] = bearer
+    return environ
 
 
 def sid_prefix(worker: int | None) -> str:

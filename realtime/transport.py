@@ -256,7 +256,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         if kind == socket_packet.CONNECT:
             first, socket.greeted = not socket.greeted, True
             if first or socket.may_send(time.monotonic()):  # each one is a token to verify
-                return self._run(socket, self._handle_connect(socket.sid, namespace, packet.data))
+                return self._run(socket, self._connect(socket, namespace, packet.data))
             self._end(socket.sid)
         elif kind == socket_packet.DISCONNECT:
             return self._run(socket, self._handle_disconnect(socket.sid, namespace, self.reason.CLIENT_DISCONNECT))
@@ -270,6 +270,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             # Of another namespace, such as that of python-socketio's Admin UI.
             return self._run(socket, self._handle_event(socket.sid, namespace, packet.id, packet.data))
         return False
+
+    async def _connect(self, socket: Socket, namespace: str, data: Any) -> None:
+        if not socket.closing:  # it may have gone while this task was on its way
+            await self._handle_connect(socket.sid, namespace, data)
 
     def _awaits_ack(self, socket: Socket, namespace: str) -> bool:
         return self.manager.sid_from_eio_sid(socket.sid, namespace) in self.manager.callbacks

@@ -68,6 +68,7 @@ def build(
         cors_origins=settings.cors_origins,
         address_of=partial(client_address, trusted_proxies=settings.trusted_proxies),
         worker=worker,
+        deflate=settings.websocket_deflate,
     )
     listed = routes.routes()
     if demo_secret is not None:

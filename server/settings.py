@@ -101,6 +101,10 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def _on_or_off(value: str) -> bool:
+    return _one_of("on", "off")(value) == "on"
+
+
 def _host(value: str) -> str:
     value = value.strip()
     if not value or re.search(r"[\s/@]", value):
@@ -294,6 +298,11 @@ class Settings:
     )
     drain_seconds: int = _setting(
         "20", _whole(0, 3600), "Longest time between SIGTERM and the end, while connections move elsewhere."
+    )
+    websocket_deflate: bool = _setting(
+        "off",
+        _on_or_off,
+        "on: WebSockets that offer permessage-deflate get it. It spares bandwidth, and costs memory and processor time.",
     )
     limits: Limits = field(default_factory=Limits)
 

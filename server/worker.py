@@ -53,7 +53,13 @@ class Ending:
 async def running(app: web.Application, settings: Settings) -> AsyncIterator[web.AppRunner]:
     """The application, started; stopped at the end."""
     patience = settings.drain_seconds * ANSWERS_SHARE
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=patience)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=patience,
+        tcp_keepalive=False,  # requests have their time-outs, and real-time connections are pinged
+    )
     await runner.setup()
     gc.collect()
     gc.freeze()  # what is here by now stays

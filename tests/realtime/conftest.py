@@ -37,11 +37,21 @@ async def start_site(said: list[Any], caplog: pytest.LogCaptureFixture) -> Async
     async with AsyncExitStack() as ends:
 
         async def start(
-            *, worker: int | None = None, ping_interval: float = 25, ping_timeout: float = 20, **limits: int
+            *,
+            worker: int | None = None,
+            deflate: bool = False,
+            ping_interval: float = 25,
+            ping_timeout: float = 20,
+            **limits: int,
         ) -> Site:
-            site = await Site(
-                Limits(**limits), worker=worker, ping_interval=ping_interval, ping_timeout=ping_timeout
-            ).start()
+            site = Site(
+                Limits(**limits),
+                worker=worker,
+                deflate=deflate,
+                ping_interval=ping_interval,
+                ping_timeout=ping_timeout,
+            )
+            await site.start()
             ends.push_async_callback(site.close)
             return site
 

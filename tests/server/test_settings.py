@@ -99,6 +99,8 @@ def test_every_field_has_a_line_in_the_table() -> None:
         ("LOG_LEVEL", "WARNING", "warning"),
         ("LOG_FORMAT", "json", "json"),
         ("DRAIN_SECONDS", "0", 0),
+        ("WEBSOCKET_DEFLATE", "On", True),
+        ("WEBSOCKET_DEFLATE", "off", False),
     ],
 )
 def test_a_value_is_read(name: str, value: str, expected: Any) -> None:
@@ -147,6 +149,7 @@ def test_limits_are_read_and_zero_means_none() -> None:
         ("LOG_LEVEL", "loud", "one of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "one of auto, console, json"),
         ("DRAIN_SECONDS", "soon", "whole number"),
+        ("WEBSOCKET_DEFLATE", "yes", "one of on, off"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, expectation: str) -> None:

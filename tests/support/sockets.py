@@ -110,6 +110,7 @@ class Site:
         app = web.Application()
         self.sockets.attach(app, PATH)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        self._runners = [runner]
         await runner.setup()
         self._ends.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, HOST, self.port).start()
