@@ -302,7 +302,7 @@ class Settings:
     websocket_deflate: bool = _setting(
         "off",
         _on_or_off,
-        "on: WebSockets that offer permessage-deflate get it. It spares bandwidth, and costs memory and processor time.",
+        "on: WebSockets that offer permessage-deflate get it. It spares bandwidth for memory and time.",
     )
     limits: Limits = field(default_factory=Limits)
 
