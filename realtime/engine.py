@@ -225,13 +225,6 @@ class Socket:
             if 0 < self.server.limits.unsent_bytes < outbox.unsent_bytes:
                 self._cut()
 
-    def put_now(self, frame: Frame | Bundle) -> None:
-        """As :meth:`put`, without waiting for what else this turn of the loop brings."""
-        if self.upgraded and not self.closing:
-            self.websocket.write_now(frame)  # type: ignore[union-attr]  # upgraded means that there is one
-        else:
-            self.put(frame)
-
     async def send(self, packet: engine_packet.Packet) -> None:
         """Send a packet of python-engineio's. Bytes are not sent: nothing here has any."""
         self.put(Frame(cast(str, packet.encode(b64=True)).encode()))

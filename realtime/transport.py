@@ -111,9 +111,14 @@ class Connection:
             self._socket.put(frame)
 
     def send_now(self, frame: Frame | Bundle) -> None:
-        """As :meth:`send`, for a frame that goes to very many: it is written at once."""
-        if not self.closed:
-            self._socket.put_now(frame)
+        """As :meth:`send`, for a frame that goes to very many: it is written at once if it may be."""
+        socket = self._socket
+        if socket.upgraded and not self.closed:
+            now = socket.websocket.now  # type: ignore[union-attr]  # upgraded means that there is one
+            if now is not None:
+                now(frame.wire)
+                return
+        self.send(frame)
 
     def answer(self, ack_id: int | None, reply: Reply) -> None:
         """Answer an event. Nothing else is sent between the ack and what the reply has behind it."""

@@ -19,7 +19,7 @@ import binascii
 import struct
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha1
 from typing import Any, Final, Protocol, cast
 
@@ -126,6 +126,7 @@ class WebSocket(asyncio.Protocol):
         "_transport",
         "_unwritten",
         "_writer",
+        "now",
     )
 
     def __init__(
@@ -143,6 +144,9 @@ class WebSocket(asyncio.Protocol):
         self._goodbye: bytes | None = None
         self._closing = False
         self._stuffed = False
+        #: Writes a frame's `wire` in this very moment: the transport's own `write`, for one of very many WebSockets,
+        #: which gain nothing by waiting for the end of the turn. None while something waits before it.
+        self.now: Callable[[bytes], None] | None = None
         self._reader: _Reader | None = _Reader(
             _Inlet(self),
             most_bytes + 1,  # it refuses at the size, not above it
@@ -162,17 +166,10 @@ class WebSocket(asyncio.Protocol):
         if not self._closing:
             self._put(frame.deflated if self._deflate else frame.wire)
 
-    def write_now(self, frame: Frame | Bundle) -> None:
-        """Write a frame in this very moment, if nothing waits before it: for one of very many WebSockets, which gain
-        nothing by waiting for the end of the turn."""
-        if self._unwritten is not None or self._closing:
-            self.write(frame)
-        else:
-            self._write(frame.deflated if self._deflate else frame.wire)
-
     def _put(self, data: bytes) -> None:
         if self._unwritten is None:
             self._unwritten = [data]
+            self.now = None
             self._writer.add(self)
         else:
             self._unwritten.append(data)
@@ -182,6 +179,11 @@ class WebSocket(asyncio.Protocol):
         unwritten, self._unwritten = self._unwritten, None
         if unwritten is not None:
             self._write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))
+            self._look_at_now()
+
+    def _look_at_now(self) -> None:
+        hindered = self._deflate or self._closing or self._stuffed or self._unwritten is not None
+        self.now = None if hindered or self._transport is None else self._transport.write
 
     def _write(self, data: bytes) -> None:
         if self._transport is None:
@@ -206,6 +208,7 @@ class WebSocket(asyncio.Protocol):
         self._owner = None
         self._closing = True
         self._unwritten = None
+        self.now = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -284,6 +287,7 @@ class WebSocket(asyncio.Protocol):
             transport.set_write_buffer_limits(high=self._most_unsent_bytes, low=self._most_unsent_bytes)
         if not transport.is_reading():
             transport.resume_reading()
+        self._look_at_now()
 
     def data_received(self, data: bytes) -> None:
         if self._early is not None:
@@ -293,9 +297,11 @@ class WebSocket(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stuffed = bool(self._most_unsent_bytes)
+        self._look_at_now()
 
     def resume_writing(self) -> None:
         self._stuffed = False
+        self._look_at_now()
 
     def connection_lost(self, error: Exception | None) -> None:
         del error  # it does not matter how
@@ -303,6 +309,7 @@ class WebSocket(asyncio.Protocol):
         self._reader = None
         self._closing = True
         self._unwritten = None
+        self.now = None
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         self._writer.closed(self)

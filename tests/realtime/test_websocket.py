@@ -34,6 +34,8 @@ class Transport(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def resume_reading(self) -> None: ...
+
     def write(self, data: Any) -> None:
         self.written.append(bytes(data))
 
@@ -143,36 +145,53 @@ async def test_what_comes_in_one_turn_of_the_loop_is_written_at_once() -> None:
     assert transport.written == [b"\x81\x024a\x81\x024b\x81\x024c"]
 
 
-async def test_what_goes_to_many_is_written_now_and_overtakes_nothing() -> None:
+def may_go_now(websocket: WebSocket) -> bool:
+    return websocket.now is not None
+
+
+async def test_what_may_go_now_overtakes_nothing() -> None:
     websocket, transport = opened(Owner(), Writer())
-    websocket.write_now(Frame(b"4a"))
-    assert transport.written == [b"\x81\x024a"]
+    assert websocket.now is not None
+    websocket.now(b"1")
+    assert transport.written == [b"1"]
     websocket.write(Frame(b"4b"))
-    websocket.write_now(Frame(b"4c"))
+    assert not may_go_now(websocket), "something waits before it"
     await asyncio.sleep(0)
-    assert transport.written[1:] == [b"\x81\x024b\x81\x024c"]
+    assert transport.written[1:] == [b"\x81\x024b"]
+    assert may_go_now(websocket)
+    websocket.close()
+    assert not may_go_now(websocket)
+
+
+async def test_what_is_compressed_for_some_does_not_go_now() -> None:
+    websocket = WebSocket(Owner(), Writer(), most_bytes=100, most_unsent_bytes=100, deflate=True)
+    websocket.connection_made(Transport())
+    assert websocket.now is None
 
 
 async def test_who_does_not_read_is_written_to_once_more_and_then_told_of() -> None:
     owner = Owner()
     websocket, transport = opened(owner, Writer())
-    websocket.write_now(Frame(b"4" + b"x" * 500))
+    websocket.write(Frame(b"4" + b"x" * 500))
+    await asyncio.sleep(0)
     assert len(transport.written) == 1, "one frame may be larger than the bound"
     websocket.pause_writing()  # as a transport says that the bound is passed
-    websocket.write_now(Frame(b"4y"))
+    assert websocket.now is None
     websocket.write(Frame(b"4z"))
     await asyncio.sleep(0)
-    assert (owner.cuts, len(transport.written)) == (2, 1)
+    assert (owner.cuts, len(transport.written)) == (1, 1)
     websocket.resume_writing()
-    websocket.write_now(Frame(b"4y"))
-    assert (owner.cuts, len(transport.written)) == (2, 2)
+    websocket.write(Frame(b"4y"))
+    await asyncio.sleep(0)
+    assert (owner.cuts, len(transport.written)) == (1, 2)
 
 
 async def test_without_a_bound_nobody_is_told_of() -> None:
     owner = Owner()
     websocket, transport = opened(owner, Writer(), most_unsent_bytes=0)
     websocket.pause_writing()
-    websocket.write_now(Frame(b"4y"))
+    websocket.write(Frame(b"4y"))
+    await asyncio.sleep(0)
     assert (owner.cuts, len(transport.written)) == (0, 1)
 
 
@@ -194,7 +213,7 @@ async def test_nothing_is_heard_or_written_after_the_connection_was_lost() -> No
     websocket.write(Frame(b"4a"))
     websocket.connection_lost(None)
     websocket.write(Frame(b"4b"))
-    websocket.write_now(Frame(b"4c"))
+    assert websocket.now is None
     websocket.data_received(masked("4d"))
     websocket.close()
     await asyncio.sleep(0)
