@@ -9,7 +9,22 @@ import aiohttp_cors
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from handlers.http import bookings, demo, health, messages, participants, profiles, sessions, timeline
+from handlers.http import (
+    admin,
+    allocations,
+    availability,
+    bookings,
+    calendars,
+    demo,
+    health,
+    messages,
+    participants,
+    profiles,
+    reviews,
+    search,
+    sessions,
+    timeline,
+)
 from handlers.http.edge import REQUEST_ID_HEADER, open_to_everyone
 
 #: Headers that scripts from other origins may read.
@@ -36,9 +51,18 @@ def routes() -> list[Route]:
         Route("POST", "/profiles", profiles.save),
         Route("GET", "/bookings", bookings.index),
         Route("POST", "/bookings", bookings.create),
+        Route("GET", "/bookings/{id}.ics", calendars.booking),  # before the next, which it looks like
         Route("GET", "/bookings/{id}", bookings.show),
         Route("PATCH", "/bookings/{id}", bookings.change),
         Route("GET", "/bookings/{id}/session", bookings.session),
+        Route("POST", "/bookings/{id}/review", reviews.create),
+        Route("GET", "/search/teachers", search.teachers),
+        Route("GET", "/availability", availability.index),
+        Route("POST", "/availability", availability.create),
+        Route("DELETE", "/availability/{id}", availability.delete),
+        Route("GET", "/calendar", calendars.show),
+        Route("POST", "/calendar/rotate", calendars.rotate),
+        Route("GET", "/calendar/{user}.ics", calendars.feed, public=True),  # its link has a token of its own
         Route("POST", "/sessions", sessions.create),
         Route("GET", "/sessions/{ref}", sessions.show),
         Route("PUT", "/sessions/{ref}", sessions.change),
@@ -49,6 +73,13 @@ def routes() -> list[Route]:
         Route("GET", "/sessions/{ref}/timeline", timeline.index),
         Route("GET", "/sessions/{ref}/participants", participants.index),
         Route("PATCH", "/sessions/{ref}/participants/{user_id}", participants.change),
+        Route("GET", "/admin/stats", admin.stats),
+        Route("GET", "/admin/students", admin.students),
+        Route("GET", "/admin/tutors", admin.tutors),
+        Route("GET", "/admin/allocations", allocations.index),
+        Route("POST", "/admin/allocations", allocations.create),
+        Route("DELETE", "/admin/allocations/{id}", allocations.delete),
+        Route("GET", "/admin/audit", admin.audit_log),
     ]
 
 

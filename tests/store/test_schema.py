@@ -194,6 +194,42 @@ VISIT = (
 )
 
 
+SLOT = (
+    "INSERT INTO availability_slots (id, teacher_id, series_id, start_time, end_time)"
+    " SELECT gen_random_uuid(), '{teacher}', {series}, '2030-01-01 09:00Z', '{end}' FROM generate_series(1, {times})"
+)
+SERIES = (
+    "INSERT INTO availability_series (id, teacher_id, weekday, starts, ends, timezone, until)"
+    " VALUES (gen_random_uuid(), '{teacher}', {weekday}, '09:00', '{ends}', 'UTC', '2030-12-31')"
+)
+
+
+def slot(teacher: str = "t", series: str = "NULL", end: str = "2030-01-01 10:00Z", times: int = 1) -> str:
+    return SLOT.format(teacher=teacher, series=series, end=end, times=times)
+
+
+def series(teacher: str = "t", weekday: int = 1, ends: str = "10:00") -> str:
+    return SERIES.format(teacher=teacher, weekday=weekday, ends=ends)
+
+
+REVIEW = (
+    "INSERT INTO reviews (booking_id, author_id, rating, comment)"
+    " SELECT id, '{author}', {stars}, {comment} FROM bookings"
+)
+ALLOCATION = (
+    "INSERT INTO allocations (id, student_id, tutor_id, subject_id, created_by)"
+    " SELECT gen_random_uuid(), '{student}', '{tutor}', '{subject}', 'boss' FROM generate_series(1, {times})"
+)
+
+
+def review(author: str = "s", stars: int = 5, comment: str = "''") -> str:
+    return REVIEW.format(author=author, stars=stars, comment=comment)
+
+
+def allocation(student: str = "s", tutor: str = "t", subject: str = "Maths", times: int = 1) -> str:
+    return ALLOCATION.format(student=student, tutor=tutor, subject=subject, times=times)
+
+
 def message(seq: str = "2", user: str = "'s'", text: str = "'x'", client: str = "NULL", deleted: str = "NULL") -> str:
     return MESSAGE.format(seq=seq, user=user, text=text, client=client, deleted=deleted)
 
@@ -238,6 +274,24 @@ def booking(**changes: str) -> str:
         (VISIT.format(user="t", left="NULL", times=1), "session_visits_participant_exists"),
         (VISIT.format(user="s", left="NULL", times=2), "session_visits_one_open"),
         (VISIT.format(user="s", left="now() - interval '1 second'", times=1), "session_visits_in_order"),
+        (slot(times=2), "availability_slots_apart"),
+        (slot(teacher="x"), "availability_slots_teacher_exists"),
+        (slot(series="gen_random_uuid()"), "availability_slots_series_exists"),
+        (slot(end="2030-01-01 09:00Z"), "availability_slots_end_after_start"),
+        (slot(end="2030-01-02 09:01Z"), "availability_slots_not_too_long"),
+        (series(teacher="x"), "availability_series_teacher_exists"),
+        (series(weekday=0), "availability_series_weekday_known"),
+        (series(ends="09:00"), "availability_series_end_after_start"),
+        ("INSERT INTO directory VALUES ('x', 'student', 'x', '')", "directory_user_exists"),
+        (review(author="x"), "reviews_author_exists"),
+        (review(stars=6), "reviews_rating_in_stars"),
+        (review(comment="repeat('x', 2001)"), "reviews_comment_length"),
+        ("INSERT INTO teacher_ratings VALUES ('x', 5, 1)", "teacher_ratings_teacher_exists"),
+        ("INSERT INTO teacher_ratings VALUES ('t', 0, 0)", "teacher_ratings_of_reviews"),
+        (allocation(student="x"), "allocations_student_exists"),
+        (allocation(tutor="x"), "allocations_tutor_exists"),
+        (allocation(subject=""), "allocations_subject_length"),
+        (allocation(times=2), "allocations_made_once"),
     ],
 )
 async def test_the_database_itself_refuses_what_must_not_be(database: str, statement: str, constraint: str) -> None:
