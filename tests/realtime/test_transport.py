@@ -344,7 +344,7 @@ async def test_whoever_does_not_heed_the_limit_is_disconnected(start_site: Start
 
 
 async def test_connecting_again_on_the_same_connection_gives_no_new_allowance(start_site: StartSite) -> None:
-    site = await start_site(events_per_second=1, events_burst=3)
+    site = await start_site(events_per_second=1, events_burst=4)
     client = await site.websocket()
     await client.call("echo")
     await client.send("41/encounters,")
