@@ -66,7 +66,7 @@ class _Here:
 
 
 class Presence:
-    """The people of this worker's rooms. `expel(connection, room_id)` takes one who was removed out of a room."""
+    """The people of this worker's rooms, and who is online in them on any worker."""
 
     def __init__(
         self,

@@ -5,7 +5,8 @@ changes it):
 
 * ``AsyncServer._engineio_server_class`` gives our :class:`realtime.engine.Engine`;
 * ``AsyncServer._handle_eio_connect`` is told of each handshake, ``_handle_eio_disconnect`` of each end;
-* ``AsyncServer._handle_connect``, ``_handle_disconnect`` and ``_handle_event`` act on a packet.
+* ``AsyncServer._handle_connect``, ``_handle_disconnect``, ``_handle_event`` and ``_handle_ack`` act on a packet; the
+  manager's ``callbacks`` knows who waits for an ack.
 """
 
 from __future__ import annotations
@@ -41,10 +42,9 @@ logger = structlog.get_logger(__name__)
 class Refusal(Exception):
     """A handshake or connect that is refused with this document (`{error, message, status_code}`)."""
 
-    def __init__(self, document: dict[str, Any], *, retry_after: int | None = None) -> None:
+    def __init__(self, document: dict[str, Any]) -> None:
         super().__init__(document.get("message", ""))
         self.document = document
-        self.retry_after = retry_after
 
 
 class Handler(Protocol):

@@ -24,7 +24,6 @@ ANSWERS_SHARE: Final = 0.15
 KEEPALIVE_SECONDS: Final = 75.0
 #: Connections that the kernel holds while the worker is busy.
 LISTEN_BACKLOG: Final = 1024
-
 #: When the garbage collector looks: messages come and go by the thousand without a cycle among them, and a look at what
 #: lives on, such as connections, is what a message waits for.
 GC_THRESHOLDS: Final = (20_000, 20, 100)
