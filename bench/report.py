@@ -109,6 +109,8 @@ Figures move with the machine: compare the columns of one run, not two runs. The
 Postgres and Redis share the other. Postgres has `fsync` on, and whatever is stored is committed before it is acked.
 The load counts every delivery and looks at its order; a run that loses one message does not count.
 
+[engine.md](engine.md) says how it is done, and why what is missed is missed.
+
 ## Row by row
 
 {details(results)}

@@ -87,6 +87,10 @@ def session_ref(text: str) -> UUID | str:
     if "\x00" in text or not 1 <= len(text) <= MAX_REF_CHARACTERS:
         raise unknown_session()
     try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes in a path that are no UTF-8 come as lone surrogates
+        raise unknown_session() from None
+    try:
         return UUID(text)
     except ValueError:
         return text

@@ -178,6 +178,7 @@ def _usable(entry: object) -> jwt.PyJWK | None:
         key = jwt.PyJWK(dict(entry))
         if key.algorithm_name not in ALGORITHMS or key.Algorithm.check_key_length(key.key):
             return None
+        key.Algorithm.prepare_key(key.key)  # refuses a curve that is not the algorithm's
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError):
         # PyJWK trusts the shape of what it is given.
         return None

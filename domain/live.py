@@ -35,6 +35,10 @@ from store.sessions import Status
 RESUME_EVENTS: Final = 500
 #: Events that a client starts anew with.
 RESET_EVENTS: Final = 200
+#: Bytes of the one or the other; half of what may be unsent by default.
+RESUME_BYTES: Final = 512 * 1024
+#: Seconds between two looks at everybody's memberships while the bus does not tell of changes.
+LOOK_SECONDS: Final = 1.0
 #: What one message weighs beside its text, in bytes, for the bound of a batch.
 MESSAGE_OVERHEAD_BYTES: Final = 200
 
@@ -45,7 +49,8 @@ class Live:
     """What both doors share. `pool` is the database; `hub` the rooms here; `presence` and `typing` their people.
 
     `removed(connection, room_id)` is called for each connection that is taken out of a room, and
-    `person_news(user_id)` when a person's name or memberships may have changed.
+    `person_news(user_id)` when a person's name or memberships may have changed; while the bus is away, and would not
+    tell, `no_news()` every LOOK_SECONDS.
     """
 
     def __init__(self, pool: Pool, bus: Bus, worker_id: UUID) -> None:
@@ -77,10 +82,12 @@ class Live:
             name="read-marks",
             passing=Away,
             committed=self._mark_committed,
-            key=lambda mark: mark.session_id,
+            key=lambda mark: (mark.session_id, mark.user_id),
         )
         self.removed: Callable[[Connection, str], None] = lambda connection, room_id: None
         self.person_news: Callable[[str], None] = lambda user_id: None
+        self.no_news: Callable[[], None] = lambda: None
+        self._looked_at = 0.0
         self._people: dict[str, Held] = {}
 
     async def start(self) -> None:
@@ -158,8 +165,18 @@ class Live:
         """What a client that saw up to `seq` has missed, up to what this room has been told; and whether it must
         start anew, because it missed too much or was ahead of the log.
 
-        The answer belongs to the present turn of the loop: enter the room before the next await.
+        It weighs RESUME_BYTES at most: more would be cut as unsent, each time that the client comes back for it. The
+        answer belongs to the present turn of the loop: enter the room before the next await.
         """
+        missed, reset = await self._missed(room, seq)
+        room_left = RESUME_BYTES
+        for place in range(len(missed) - 1, -1, -1):
+            room_left -= len(missed[place].json)
+            if room_left < 0:
+                return missed[place + 1 :], True
+        return missed, reset
+
+    async def _missed(self, room: Room, seq: int) -> tuple[list[Event], bool]:
         if seq > room.last_seq:
             await self.hub.catch_up(room)  # seen through another worker, which was told earlier
         reset = False
@@ -171,7 +188,7 @@ class Live:
                 entries = await events.first_after(self.pool, UUID(room.id), seq, limit=RESUME_EVENTS)
             read = [event(entry) for entry in entries]
             told = [one for one in read if (one.seq or 0) <= room.last_seq]
-            newer = room.since(told[-1].seq or 0) if told else []
+            newer = room.since((told[-1].seq or 0) if told else 0)
             if newer is not None:
                 return told + newer, reset
         return at_hand, reset
@@ -192,6 +209,10 @@ class Live:
 
     async def _polled(self) -> None:
         await self.presence.refresh(self.hub.rooms, bus_connected=self.bus.connected)
+        now = asyncio.get_running_loop().time()
+        if not self.bus.connected and now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
+            self.no_news()
 
     def _observe(self, room: Room, news: Event) -> bool:
         if news.name == "newMessage":

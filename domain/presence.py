@@ -66,7 +66,7 @@ class _Here:
 
 
 class Presence:
-    """The people of this worker's rooms. `expel(connection, room_id)` takes one who was removed out of a room."""
+    """The people of this worker's rooms, and who is online in them on any worker."""
 
     def __init__(
         self,
@@ -84,7 +84,13 @@ class Presence:
         self._find_room = find_room
         self._rosters: dict[str, Roster] = {}
         self._here: dict[tuple[str, str], _Here] = {}
-        self._visits: Log[Change, Outcome] = Log(self._record, name="visits", passing=Away, committed=self._recorded)
+        self._visits: Log[Change, Outcome] = Log(
+            self._record,
+            name="visits",
+            passing=Away,
+            committed=self._recorded,
+            key=lambda change: (change.session_id, change.user_id),
+        )
         self._heart: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         #: Departures that could not be recorded, and why each person went.
@@ -164,11 +170,15 @@ class Presence:
             if here.arrived is None:
                 here.arrived = self._visits.append(_change(key, present=True))
             outcome = await asyncio.shield(here.arrived)
-        except (Away, Overloaded, Closed):
-            self._turn_away(key, here, connection)
+        except (Away, Overloaded, Closed) as error:
+            if self._turn_away(key, here, connection) and isinstance(error, Away):
+                self._unrecorded[key] = LEFT  # it may have been recorded all the same
             raise Unavailable("You could not be let in just now; try again.", retry_after=1) from None
         except asyncio.CancelledError:
             self.depart(room.id, connection, "disconnected")
+            raise
+        except Exception:
+            self._turn_away(key, here, connection)
             raise
         if outcome.was_kicked:
             if self._turn_away(key, here, connection):
@@ -228,7 +238,7 @@ class Presence:
     async def _announce_departure(self, key: tuple[str, str], recorded: asyncio.Future[Outcome], reason: str) -> None:
         try:
             outcome = await recorded
-        except Away as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the person must not stay online for ever
             self._departure_not_recorded(key, reason, error)
             return
         if outcome.turned and not outcome.online:
@@ -245,10 +255,10 @@ class Presence:
             if key not in self._here:
                 self._record_departure(key, reason)
 
-    async def _record(self, batch: Sequence[Change], again: bool) -> Sequence[Outcome]:
+    async def _record(self, batch: Sequence[Change], again: bool) -> Sequence[Outcome | Exception]:
         outcomes = await visits.record(self._pool, self._worker_id, batch)
         # A try whose answer was lost may have done the turning; telling it twice does no harm.
-        return [replace(o, turned=True) if again else o for o in outcomes]
+        return [replace(one, turned=True) if again and isinstance(one, Outcome) else one for one in outcomes]
 
     # The news
 

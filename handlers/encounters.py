@@ -51,6 +51,7 @@ from handlers.payloads import decode
 from realtime.deadlines import Deadlines
 from realtime.events import Event
 from realtime.frames import event_frame
+from realtime.hub import Room
 from realtime.limits import Limits
 from realtime.log import Closed, Overloaded
 from realtime.transport import Answer, Connection, Pending, Refusal, Reply
@@ -109,6 +110,7 @@ class Encounters:
         live.removed = self._removed
         live.person_news = lambda user_id: self._spawn(self._look_again(user_id))
         live.bus.on_gap(self._look_at_everybody)
+        live.no_news = self._look_at_everybody
         self._events: dict[str, tuple[type[Any], Callable[[Connection, Any], Answer]]] = {
             "joinSession": (JoinSession, self._join_session),
             "leaveSession": (InSession, self._leave_session),
@@ -200,11 +202,11 @@ class Encounters:
         with live.hub.held(room_id):
             await live.presence.arrive(room, member, connection)
             try:
-                missed: list[Event] = []
-                reset = False
-                if request.last_seq is not None:
-                    missed, reset = await live.missed(room, request.last_seq)
-                while news != attendee.news:
+                while True:
+                    # The last to be awaited: what comes afterwards is for those who are in the room.
+                    missed, reset = await self._missed(connection, room, request.last_seq)
+                    if news == attendee.news:
+                        break
                     news = attendee.news
                     session, member = await access.enter(live.pool, ref, attendee.identity)
             except BaseException:
@@ -221,7 +223,7 @@ class Encounters:
             "lastSeq": room.last_seq,
         }
         if request.last_seq is not None:
-            answer["events"] = [{"event": event.name, "data": event.data} for event in missed]
+            answer["events"] = [{"event": event.name, "data": event.json} for event in missed]
             if reset:
                 answer["reset"] = True
 
@@ -235,6 +237,12 @@ class Encounters:
                 self._removed(connection, room_id)  # kicked between the two
 
         return Reply(answer, then=enter)
+
+    async def _missed(self, connection: Connection, room: Room, last_seq: int | None) -> tuple[list[Event], bool]:
+        """What the ack of a join brings: nothing for who is in the room, and has been sent it all."""
+        if last_seq is None or connection in room.members:
+            return [], False
+        return await self._live.missed(room, last_seq)
 
     def _leave_session(self, connection: Connection, request: InSession) -> Reply:
         member = _attendee(connection).member(request.session_id)
@@ -303,7 +311,7 @@ class Encounters:
         attendee = _attendee(connection)
         if identity.user_id != attendee.identity.user_id:
             raise Forbidden("The new token is somebody else's.", code="other_person")
-        role_changed = identity.role != attendee.identity.role
+        role_changed = any(member.role != identity.role for member in attendee.joined.values())
         attendee.identity = identity
         if role_changed:
             await self._check_memberships(connection)
@@ -339,7 +347,7 @@ class Encounters:
             _attendee(connection).news += 1
         for start in range(0, len(connections), LOOKS_AT_A_TIME):
             some = connections[start : start + LOOKS_AT_A_TIME]
-            await asyncio.gather(*(self._look_at(connection) for connection in some))
+            await asyncio.gather(*(self._look_at(connection) for connection in some), return_exceptions=True)
 
     async def _look_at(self, connection: Connection) -> None:
         looked = False

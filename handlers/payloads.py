@@ -43,7 +43,8 @@ def decode(type_: type[StructT], raw: object) -> StructT:
     shape = _shape_of(type_)
     named = _named_plainly(shape, raw)
     if named is None:
-        refuse_unstorable(raw)
+        if not _is_storable(raw):
+            refuse_unstorable(raw)
         named = _named(shape, raw)
     try:
         value = msgspec.convert(named, type_)
@@ -72,6 +73,36 @@ def _named_plainly(shape: _Shape, raw: dict[Any, object]) -> dict[str, object] |
             return None
         named[name] = value
     return named
+
+
+def _is_storable(raw: dict[Any, object]) -> bool:
+    """Whether :func:`refuse_unstorable` would find nothing: the same, level by level and without paths, because whoever
+    sends tens of thousands of values must not hold up the others for long."""
+    level: list[Any] = [raw]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for container in level:
+            items = container
+            if type(container) is dict:
+                items = [*container, *container.values()]
+                if not all(type(key) is str for key in container):
+                    return False
+            for item in items:
+                kind = type(item)
+                if kind is str:
+                    if "\x00" in item or (not item.isascii() and _LONE_SURROGATE.search(item)):
+                        return False
+                elif kind is dict or kind is list:
+                    inner.append(item)
+                elif kind is float:
+                    if not math.isfinite(item):
+                        return False
+                elif item is not None and kind is not int and kind is not bool:
+                    return False
+        if not inner:
+            return True
+        level = inner
+    return False
 
 
 def refuse_unstorable(value: object, path: str = "", depth: int = 0) -> None:

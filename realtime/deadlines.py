@@ -15,7 +15,7 @@ SPARE_ENTRIES: Final = 64
 #: Seconds between two looks at the clock, which may be set meanwhile.
 LOOK_SECONDS: Final = 60.0
 
-#: Seconds are wall-clock time here: tokens expire by it, whatever the process slept through.
+#: Tells the seconds. Tokens expire by the wall clock, whatever the process slept through.
 Clock = Callable[[], float]
 
 
@@ -34,7 +34,7 @@ class Deadlines:
         self._looks_at = math.inf
 
     def set(self, key: Hashable, at: float, callback: Callable[[Any], None]) -> None:
-        """Call `callback(key)` at `at` (Unix seconds), unless the key is set or dropped again before."""
+        """Call `callback(key)` at `at` (seconds of the clock), unless the key is set or dropped again before."""
         number = next(self._numbers)
         self._current[key] = number
         heapq.heappush(self._heap, (at, number, key, callback))

@@ -44,6 +44,8 @@ ID_BYTES: Final = 15
 #: Seconds for a polling client to fetch what is queued when its connection is closed, and for what came from a client
 #: that is gone to be acted on.
 FLUSH_SECONDS: Final = 1.5
+#: Seconds for the body of a POST to come.
+BODY_SECONDS: Final = 30.0
 #: Packets in one long-polling body. A body is bounded in bytes already; this bounds empty ones.
 MAX_PACKETS_PER_BODY: Final = 1_000
 #: Packets in one answer to a long poll: python-engineio's own client refuses more.
@@ -152,6 +154,7 @@ class Socket:
         "closed",
         "closing",
         "connected",
+        "deaf",
         "greeted",
         "outbox",
         "pong_due",
@@ -171,6 +174,8 @@ class Socket:
         self.upgraded = False
         self.closing = False
         self.closed = False
+        #: Nothing more is heard of it but its end: it is to leave when what is under way is answered.
+        self.deaf = False
         self.websocket: WebSocket | None = None
         #: What waits for polls. None on a WebSocket.
         self.outbox: Outbox | None = None
@@ -244,7 +249,7 @@ class Socket:
     def receive(self, packet: str) -> None:
         """Take a packet: they are acted on in their order, and one after the other but for those that
         `server.together` lets follow each other closely. Raises ValueError for what is none."""
-        if self.closing:
+        if self.closing or (self.deaf and packet[:1] == _MESSAGE_TYPE):
             return
         kind = packet[:1]
         if kind == _PONG_TYPE:
@@ -343,10 +348,11 @@ class Socket:
 
     async def _packets(self, request: web.Request) -> list[str]:
         body = bytearray()
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > self.server.max_http_buffer_size:
-                raise engineio.exceptions.ContentTooLongError
+        async with asyncio.timeout(BODY_SECONDS):  # TimeoutError is an OSError
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > self.server.max_http_buffer_size:
+                    raise engineio.exceptions.ContentTooLongError
         packets = body.decode().split("\x1e")
         if len(packets) > MAX_PACKETS_PER_BODY:
             raise ValueError("too many packets")

@@ -5,7 +5,8 @@ changes it):
 
 * ``AsyncServer._engineio_server_class`` gives our :class:`realtime.engine.Engine`;
 * ``AsyncServer._handle_eio_connect`` is told of each handshake, ``_handle_eio_disconnect`` of each end;
-* ``AsyncServer._handle_connect``, ``_handle_disconnect`` and ``_handle_event`` act on a packet.
+* ``AsyncServer._handle_connect``, ``_handle_disconnect``, ``_handle_event`` and ``_handle_ack`` act on a packet; the
+  manager's ``callbacks`` knows who waits for an ack.
 """
 
 from __future__ import annotations
@@ -41,10 +42,9 @@ logger = structlog.get_logger(__name__)
 class Refusal(Exception):
     """A handshake or connect that is refused with this document (`{error, message, status_code}`)."""
 
-    def __init__(self, document: dict[str, Any], *, retry_after: int | None = None) -> None:
+    def __init__(self, document: dict[str, Any]) -> None:
         super().__init__(document.get("message", ""))
         self.document = document
-        self.retry_after = retry_after
 
 
 class Handler(Protocol):
@@ -130,11 +130,14 @@ class Connection:
         except Exception:
             logger.exception("event.not_answered", user_id=self.user_id)  # and the events behind it go on
 
-    async def settle(self) -> None:
-        """Wait until the event under way is answered, and a polling client has fetched it; FLUSH_SECONDS at most."""
+    async def settle(self, seconds: float | None = None) -> None:
+        """Hear nothing more, and wait until what is under way is answered, and a polling client has fetched it."""
+        self._socket.deaf = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS if seconds is None else seconds):
+                await self._socket.idle()
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
-                await self._socket.idle()
                 await self._socket.settle()
 
     async def disconnect(self) -> None:
@@ -174,6 +177,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             client_manager=Manager(),
             json=JSON,
             cors_allowed_origins=partial(_origin_allowed, cors_origins),
+            http_compression=False,  # it would be done in the loop, for each who polls
             max_http_buffer_size=limits.frame_bytes or MAX_FRAME_BYTES,
             limits=limits,
             address_of=address_of,
@@ -244,6 +248,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
     def _take(self, socket: Socket, message: str) -> bool:
         """Act on a message. True: `socket.acted()` is called when that is done."""
         if message.startswith(_EVENT_HEAD):
+            if socket.client is None:
+                return False
+            within = socket.may_send(time.monotonic())
+            if not within:
+                return self._event(socket, False, _ack_id_of(message), None, within)
             start = message.find("[", len(_EVENT_HEAD))
             number = message[len(_EVENT_HEAD) : start]
             if start > 0 and len(number) <= MAX_ACK_DIGITS and (not number or (number.isascii() and number.isdigit())):
@@ -251,7 +260,13 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
                     data = msgspec.json.decode(message[start:])
                 except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
                     data = None
-                return self._event(socket, False, int(number) if number else None, data)
+                return self._event(socket, False, int(number) if number else None, data, within)
+        else:
+            # Whatever it is, it is work. Only a first CONNECT is no event.
+            within = (message[:1] == _CONNECT_TYPE and not socket.greeted) or socket.may_send(time.monotonic())
+        if within is None and socket.client is None:
+            self._end(socket.sid)
+            return False
         packet = self._packet_of(message)
         if packet is None:
             logger.info("connection.malformed_packet", engine_sid=socket.sid)
@@ -259,19 +274,17 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             return False
         kind, namespace = packet.packet_type, packet.namespace or "/"
         if kind == socket_packet.CONNECT:
-            first, socket.greeted = not socket.greeted, True
-            if first or socket.may_send(time.monotonic()):  # each one is a token to verify
+            socket.greeted = True
+            if within:  # each one is a token to verify
                 return self._run(socket, self._connect(socket, namespace, packet.data))
             self._end(socket.sid)
-        elif kind == socket_packet.DISCONNECT:
+        elif kind == socket_packet.DISCONNECT and (within or socket.client is not None):
             return self._run(socket, self._handle_disconnect(socket.sid, namespace, self.reason.CLIENT_DISCONNECT))
         elif namespace == NAMESPACE and kind in _EVENTS:
-            return self._event(socket, kind == socket_packet.BINARY_EVENT, packet.id, packet.data)
-        elif (
-            kind == socket_packet.ACK and self.manager.sid_from_eio_sid(socket.sid, namespace) in self.manager.callbacks
-        ):
+            return self._event(socket, kind == socket_packet.BINARY_EVENT, packet.id, packet.data, within)
+        elif kind == socket_packet.ACK and self._awaits_ack(socket, namespace):
             return self._run(socket, self._handle_ack(socket.sid, namespace, packet.id, packet.data))
-        elif namespace != NAMESPACE and kind == socket_packet.EVENT and _is_event(packet.data):
+        elif within and namespace != NAMESPACE and kind == socket_packet.EVENT and _is_event(packet.data):
             # Of another namespace, such as that of python-socketio's Admin UI.
             return self._run(socket, self._handle_event(socket.sid, namespace, packet.id, packet.data))
         return False
@@ -296,10 +309,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         return True
 
     def _together(self, packet: str) -> bool:
-        if self.handler is None or not packet.startswith(_EVENT_PACKET_HEAD):
+        if self.handler is None:
             return False
-        start = packet.find('["', len(_EVENT_PACKET_HEAD)) + 2
-        return packet[start : packet.find('"', start)] in self.handler.pipelined
+        named = _NAMED_EVENT.match(packet)
+        return named is not None and named[1] in self.handler.pipelined
 
     def _packet_of(self, message: str) -> Any | None:
         """The packet in a message. None if it is none; where only an event's JSON is broken, an event without any."""
@@ -309,13 +322,12 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             head = _HEAD_OF_EVENT.match(message)
             return self.packet_class(encoded_packet=f"{head[0]}null") if head else None
 
-    def _event(self, socket: Socket, binary: bool, ack_id: int | None, data: Any) -> bool:
+    def _event(self, socket: Socket, binary: bool, ack_id: int | None, data: Any, within: bool | None) -> bool:
         connection: Connection | None = socket.client
         if connection is None:
             return False
         handler = self.handler
         assert handler is not None, "a connection has passed it"
-        within = socket.may_send(time.monotonic())
         if not within:
             answer: Answer = Reply(handler.refused(429, "too_many_requests", "Too many events; slow down."))
         elif not _is_event(data):
@@ -373,23 +385,31 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         logger.error("event.failed", exc_info=error)
         return Reply(self.handler.refused(500, "internal_error", "Something went wrong here; it was noted."))
 
-    async def move_all(self, spread_seconds: float) -> None:
+    async def move_all(self, spread_seconds: float, patience_seconds: float | None = None) -> None:
         """Tell every client when to come again (`serverDraining`), each a moment of its own within the spread, and
-        close its transport then, when the event under way is answered. Returns when all are gone."""
-        by_engine_sid = {connection.engine_sid: connection for connection in self.connections.values()}
+        close its transport then. From that moment nothing more is heard of it, and what is under way has
+        `patience_seconds` (FLUSH_SECONDS) to be answered. Returns when all are gone."""
 
-        async def move(engine_sid: str) -> None:
+        async def move(socket: Socket) -> None:
             seconds = random.uniform(0, spread_seconds)
-            connection = by_engine_sid.get(engine_sid)
-            if connection is not None:
-                event = Event(name="serverDraining", data={"retryAfterMs": round(seconds * 1000)})
-                connection.send(event_frame(event))
+            told = self._tell_to_move(socket, seconds)
             await asyncio.sleep(seconds)
+            if not told:  # it was let in meanwhile
+                self._tell_to_move(socket, 0)
+            connection: Connection | None = socket.client
             if connection is not None:
-                await connection.settle()
-            await self.eio.disconnect(engine_sid)
+                await connection.settle(patience_seconds)
+            await self.eio.disconnect(socket.sid)
 
-        await asyncio.gather(*(move(sid) for sid in list(self.eio.sockets)), return_exceptions=True)
+        await asyncio.gather(*(move(socket) for socket in list(self.eio.sockets.values())), return_exceptions=True)
+
+    def _tell_to_move(self, socket: Socket, seconds: float) -> bool:
+        connection: Connection | None = socket.client
+        if connection is None:
+            return False
+        event = Event(name="serverDraining", data={"retryAfterMs": round(seconds * 1000)})
+        connection.send(event_frame(event))
+        return True
 
 
 class EncountersNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socketio has no types
@@ -438,10 +458,18 @@ def _origin_allowed(origins: Sequence[str], origin: str | None, environ: dict[st
 
 _NO_HEADERS: Final[dict[str, Any]] = {}
 _EVENT_HEAD: Final = f"2{NAMESPACE},"
-_EVENT_PACKET_HEAD: Final = f"4{_EVENT_HEAD}"
+_CONNECT_TYPE: Final = str(socket_packet.CONNECT)
+_ACK_ID: Final = re.compile(rf"{re.escape(_EVENT_HEAD)}([0-9]{{1,{MAX_ACK_DIGITS}}})(?![0-9])")
+#: An Engine.IO packet whose event is named right behind its number.
+_NAMED_EVENT: Final = re.compile(rf'4{re.escape(_EVENT_HEAD)}[0-9]*\["([A-Za-z]+)"')
 _EVENTS: Final = frozenset({socket_packet.EVENT, socket_packet.BINARY_EVENT})
 #: An event up to its JSON, which may be broken: lone surrogates, numbers beyond all bounds, too deep.
 _HEAD_OF_EVENT: Final = re.compile(rf"[25](?:[0-9]{{1,10}}-)?{NAMESPACE},(?:[0-9]{{1,{MAX_ACK_DIGITS}}}(?![0-9]))?")
+
+
+def _ack_id_of(message: str) -> int | None:
+    found = _ACK_ID.match(message)
+    return int(found[1]) if found else None
 
 
 def _is_event(data: Any) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import struct
+import sys
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
 _CLOSE: Final = 0x88
 _PONG: Final = 0x8A
+#: Where aiohttp was built without its extensions, frames are read all the same.
+_READS_IN_C: Final = WebSocketReader.__module__.endswith("reader_c")
 #: Opcodes from here on are those of control frames.
 _CONTROL: Final = 0x8
 #: They say how a connection ended, and are no part of it (RFC 6455, 7.4.1).
@@ -323,6 +326,9 @@ class _Inlet(WebSocketDataQueue):
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
+        if not _READS_IN_C:
+            self._size = 0  # aiohttp's reader in Python asks for them
+            self._limit = sys.maxsize
 
     def feed_data(self, message: Any, size: int) -> None:
         try:

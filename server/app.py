@@ -39,6 +39,8 @@ MOVES_PER_SECOND: Final = 200
 #: How much of DRAIN_SECONDS moving may take, and how much writing what waits. The rest is for `server.worker`.
 MOVING_SHARE: Final = 0.5
 CLOSING_SHARE: Final = 0.2
+#: Seconds that each part has to close, even where the others have used the time up.
+LEAST_CLOSING_SECONDS: Final = 0.5
 
 logger = structlog.get_logger(__name__)
 
@@ -101,7 +103,7 @@ async def _database(app: web.Application, *, settings: Settings, dsn: str) -> As
     app[keys.PEOPLE] = People(pool)
     yield
     try:
-        async with asyncio.timeout(database.STATEMENT_SECONDS):
+        async with asyncio.timeout(LEAST_CLOSING_SECONDS):  # nobody asks it anything any more
             await pool.close()
     except TimeoutError:
         pool.terminate()
@@ -136,7 +138,7 @@ async def _live(app: web.Application, *, settings: Settings) -> AsyncIterator[No
     app[keys.READINESS] = lambda: _readiness(app, bus)
     await live.start()
     yield
-    seconds = max(1.0, settings.drain_seconds * CLOSING_SHARE)
+    closing_until = time.monotonic() + max(1.0, settings.drain_seconds * CLOSING_SHARE)
     for part, close in (
         ("door", door.close),
         ("live", live.close),
@@ -145,7 +147,7 @@ async def _live(app: web.Application, *, settings: Settings) -> AsyncIterator[No
     ):
         # Each has its time: whatever one of them waits for, the others are closed and the worker ends.
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max(LEAST_CLOSING_SECONDS, closing_until - time.monotonic())):
                 await close()
         except TimeoutError:
             logger.warning("server.close_cut", part=part)
@@ -195,7 +197,7 @@ async def drain(app: web.Application, drain_seconds: float) -> None:
     started = time.monotonic()
     try:
         async with asyncio.timeout(seconds):
-            await sockets.move_all(spread)
+            await sockets.move_all(spread, seconds)
     except TimeoutError:
         logger.warning("server.drain_cut", connections=len(sockets.eio.sockets))
     logger.info("server.drained", seconds=round(time.monotonic() - started, 1))

@@ -20,9 +20,10 @@ from server.settings import Settings
 #: How much of DRAIN_SECONDS answers under way may take once the connections have moved (aiohttp takes it twice: to
 #: wait, and to cancel). With the shares in `server.app` it makes one.
 ANSWERS_SHARE: Final = 0.15
+#: Seconds that an HTTP connection may be idle between requests: longer than load balancers keep theirs.
+KEEPALIVE_SECONDS: Final = 75.0
 #: Connections that the kernel holds while the worker is busy.
 LISTEN_BACKLOG: Final = 1024
-
 #: When the garbage collector looks: messages come and go by the thousand without a cycle among them, and a look at what
 #: lives on, such as connections, is what a message waits for.
 GC_THRESHOLDS: Final = (20_000, 20, 100)
@@ -58,7 +59,7 @@ async def running(app: web.Application, settings: Settings) -> AsyncIterator[web
         access_log=None,
         handle_signals=False,
         shutdown_timeout=patience,
-        tcp_keepalive=False,  # requests have their time-outs, and real-time connections are pinged
+        keepalive_timeout=KEEPALIVE_SECONDS,
     )
     await runner.setup()
     gc.collect()

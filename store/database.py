@@ -34,10 +34,11 @@ else:
 #: Seconds until one statement is given up: longer than any honest one, shorter than a client waits.
 STATEMENT_SECONDS: Final = 10.0
 #: Every statement here reads a few rows by key. Its plan is made once per connection, and one made while a table was
-#: small would go on reading all of it as it grows, foreign keys' own look-ups included, until the next ANALYZE.
-#: It is kept: left to choose, Postgres plans anew for every lone message (0.16 ms) because few rows look cheaper.
+#: small would go on reading all of it as it grows, foreign keys' own look-ups included, until the next ANALYZE. It is
+#: kept: left to choose, Postgres plans anew for every lone message (0.16 ms) because few rows look cheaper. Statements
+#: that read many rows, as reports do, need `SET LOCAL` in a transaction of their own.
 PLANS: Final = (
-    "SET plan_cache_mode = force_generic_plan; "
+    "SET plan_cache_mode = force_generic_plan; SET jit = off; "
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
 )
 #: Seconds to wait for a first connection.

@@ -50,5 +50,7 @@ def translated() -> Iterator[None]:
 
 def _is_lost_connection(error: asyncpg.InterfaceError) -> bool:
     """asyncpg raises InterfaceError for misuse, too; only these sentences mean a connection or pool is gone."""
+    if isinstance(error, ValueError):
+        return False  # an argument that cannot be sent; the sentence repeats it, whatever it says
     said = str(error)
     return "closed" in said or "closing" in said or "released back" in said

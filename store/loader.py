@@ -71,6 +71,7 @@ class Loader(Generic[Key, Value]):
     async def _settle(self, batch: list[tuple[Key, list[asyncio.Future[Value]]]]) -> None:
         try:
             values = await self._load(self._pool, [key for key, _ in batch])
+            answers = list(zip(batch, values, strict=True))
         except Exception as error:  # noqa: BLE001  # it goes to those who ask
             if len(batch) > 1 and not isinstance(error, Away):
                 middle = len(batch) // 2
@@ -82,7 +83,7 @@ class Loader(Generic[Key, Value]):
                     if not future.done():
                         future.set_exception(error)
             return
-        for (_, futures), value in zip(batch, values, strict=True):
+        for (_, futures), value in answers:
             for future in futures:
                 if not future.done():
                     future.set_result(value)

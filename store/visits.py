@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 
 from store.database import Executor, Pool
-from store.errors import translated
+from store.errors import Away, translated
 
 #: Seconds a worker is believed alive after its last renewal.
 LEASE_SECONDS: Final = 5.0
@@ -64,14 +64,15 @@ class Outcome:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
-async def record(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list[Outcome]:
+async def record(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list[Outcome | Exception]:
     """Write a batch of changes; at most the last one counts of each person and session.
 
-    Who comes to a session for the first time is a row of one statement: nobody can be with them elsewhere yet.
+    Who comes to a session for the first time is a row of one statement: nobody can be with them elsewhere yet. Those
+    who have been there before are a second one, and where it fails, one each: an exception stands for who is refused.
     """
     last: dict[tuple[UUID, str], Change] = {(change.session_id, change.user_id): change for change in changes}
     ordered = [last[key] for key in sorted(last)]
-    outcomes: dict[tuple[UUID, str], Outcome] = {}
+    outcomes: dict[tuple[UUID, str], Outcome | Exception] = {}
     with translated():
         first = await pool.fetch(
             """
@@ -94,10 +95,8 @@ async def record(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list
         )
         for row in first:
             outcomes[row["session_id"], row["user_id"]] = Outcome.from_row(row)
-        known = [change for change in ordered if (change.session_id, change.user_id) not in outcomes]
-        if known:
-            for row in await _record_known(pool, worker_id, known):
-                outcomes[row["session_id"], row["user_id"]] = Outcome.from_row(row)
+    known = [change for change in ordered if (change.session_id, change.user_id) not in outcomes]
+    outcomes |= await _record_known(pool, worker_id, known)
     return [outcomes[change.session_id, change.user_id] for change in changes]
 
 
@@ -109,7 +108,27 @@ def _columns(changes: Sequence[Change]) -> tuple[list[UUID], list[str], list[boo
     )
 
 
-async def _record_known(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list[asyncpg.Record]:
+async def _record_known(
+    pool: Pool, worker_id: UUID, changes: Sequence[Change]
+) -> dict[tuple[UUID, str], Outcome | Exception]:
+    if not changes:
+        return {}
+    try:
+        with translated():
+            rows = await _record_together(pool, worker_id, changes)
+    except Away:
+        raise
+    except Exception as error:  # noqa: BLE001  # it goes to who is at fault
+        if len(changes) == 1:
+            return {(changes[0].session_id, changes[0].user_id): error}
+        outcomes: dict[tuple[UUID, str], Outcome | Exception] = {}
+        for change in changes:
+            outcomes |= await _record_known(pool, worker_id, [change])
+        return outcomes
+    return {(row["session_id"], row["user_id"]): Outcome.from_row(row) for row in rows}
+
+
+async def _record_together(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list[asyncpg.Record]:
     """Changes of people who have been in the session before.
 
     Their rows are taken in one order, so that two workers never wait for each other in a ring, and the same
@@ -142,7 +161,7 @@ async def _record_known(pool: Pool, worker_id: UUID, changes: Sequence[Change]) 
                 INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
                 SELECT session_id, user_id, $4, clock_timestamp() FROM seen WHERE present AND visit_id IS NULL
             ), closed AS (
-                UPDATE session_visits SET left_at = clock_timestamp()
+                UPDATE session_visits SET left_at = greatest(joined_at, clock_timestamp())
                 WHERE id = ANY (ARRAY(SELECT visit_id FROM seen WHERE NOT present AND visit_id IS NOT NULL))
             ), turned AS (
                 SELECT *, NOT elsewhere AND present = (visit_id IS NULL) AS has_turned FROM seen

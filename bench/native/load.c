@@ -216,6 +216,9 @@ static void begin(struct client *client) {
     if (client->socket < 0) fail("no socket: %s", strerror(errno));
     struct sockaddr_in own = {.sin_family = AF_INET};
     own.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(client - clients) / ADDRESS_CLIENTS);
+    /* The port is chosen by connect: those that other runs have left behind are free for this server. */
+    int late = 1;
+    setsockopt(client->socket, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof late);
     bind(client->socket, (struct sockaddr *)&own, sizeof own);
     client->started = seconds_now();
     client->state = CONNECTING;

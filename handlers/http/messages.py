@@ -82,6 +82,7 @@ def _not_modified(request: web.Request, etag: str) -> web.Response | None:
 async def create(request: web.Request) -> web.Response:
     _, member = await entered(request)
     new = await read_body(request, NewMessage)
+    _, member = await entered(request)  # again: a body may take its time to come, and who sends it may be removed
     message, repeated = await chat.send(request.app[LIVE], member, text=new.text, client_id=new.client_id)
     return json_response(message_document(message), status=200 if repeated else 201)
 
@@ -89,6 +90,7 @@ async def create(request: web.Request) -> web.Response:
 async def change(request: web.Request) -> web.Response:
     _, member = await entered(request)
     wanted = await read_body(request, MessageChange)
+    _, member = await entered(request)
     message = await chat.edit(request.app[LIVE], member, request.match_info["id"], text=wanted.text)
     return json_response(message_document(message))
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
-from domain.errors import NotFound, invalid
+from domain.errors import BadRequest, NotFound, invalid
 from domain.identity import Identity
 from handlers.http.keys import IDENTITY
 from handlers.payloads import NOT_AN_INSTANT, Instant, in_utc, refuse_unstorable
@@ -40,8 +40,12 @@ def identity_of(request: web.Request) -> Identity:
 def path_text(request: web.Request, name: str, missing: Callable[[], NotFound]) -> str:
     """A piece of the path. Raises `missing()` for what cannot be anybody's name or id."""
     text = request.match_info[name]
-    if "\x00" in text or not 1 <= len(text) <= MAX_PARAMETER_CHARACTERS:
+    if not 1 <= len(text) <= MAX_PARAMETER_CHARACTERS:
         raise missing()
+    try:
+        refuse_unstorable(text)
+    except BadRequest:
+        raise missing() from None
     return text
 
 

@@ -68,6 +68,7 @@ STATEMENTS = (
     """,
     "CREATE INDEX bookings_by_student ON bookings (student_id, start_time)",
     "CREATE INDEX bookings_by_teacher ON bookings (teacher_id, start_time)",
+    "CREATE INDEX bookings_by_parent ON bookings (parent_id) WHERE parent_id IS NOT NULL",
     """
     CREATE TABLE sessions (
         id                uuid PRIMARY KEY,

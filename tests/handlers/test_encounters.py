@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from domain import access, moderation
+from domain import access, chat, moderation
+from domain import live as live_module
 from domain.access import Member
 from domain.live import Live
 from domain.moderation import ParticipantChange
@@ -282,3 +283,93 @@ async def test_nothing_is_kept_of_those_who_are_gone(pool: Pool, monkeypatch: py
         await until(lambda: not worker.live.presence._here and not online(worker.live, session_id))
         assert not worker.live._people
         assert not worker.door._deadlines._current
+
+
+async def test_what_comes_while_one_is_looked_at_again_on_the_way_in_is_not_lost(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await book(pool)
+    async with doors(pool, 1) as (worker,):
+        teacher = await worker.join("teach", session_id)
+        client = await worker.connect("kid")
+        enter, looks = access.enter, 0
+
+        async def busy(*arguments: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            found = await enter(*arguments)
+            if looks <= 2:  # news of the person, and a message, each time that they are looked up
+                client.state.news += 1
+                await say(worker, session_id, f"message {looks}")
+            return found
+
+        monkeypatch.setattr(access, "enter", busy)
+        answer = await worker.send(client, "joinSession", sessionId=str(session_id), lastSeq=0)
+        monkeypatch.undo()
+        await say(worker, session_id, "live")
+        seen = [event["data"]["text"] for event in answer["events"]] + [
+            data["text"] for data in client.events.of("newMessage")
+        ]
+        assert seen == ["message 1", "message 2", "live"]
+        assert teacher.seqs == [1, 2, 3]
+
+
+async def test_joining_again_brings_nothing_twice(pool: Pool) -> None:
+    session_id = await book(pool)
+    async with doors(pool, 1) as (worker,):
+        client = await worker.join("kid", session_id)
+        await say(worker, session_id, "once")
+        answer = await worker.send(client, "joinSession", sessionId=str(session_id), lastSeq=0)
+        assert (answer["events"], answer["lastSeq"]) == ([], 1)
+        assert client.seqs == [1]
+
+
+async def test_what_was_missed_weighs_no_more_than_may_be_unsent(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "RESUME_BYTES", 5_000)
+    session_id = await book(pool)
+    async with doors(pool, 1) as (worker,):
+        for number in range(10):
+            await say(worker, session_id, f"{number}" * 1_000)
+        client = await worker.connect("kid")
+        answer = await worker.send(client, "joinSession", sessionId=str(session_id), lastSeq=0)
+        assert answer["reset"] is True
+        assert [event["data"]["seq"] for event in answer["events"]] == [7, 8, 9, 10]
+        client = await worker.connect("kid")
+        answer = await worker.send(client, "joinSession", sessionId=str(session_id), lastSeq=7)
+        assert "reset" not in answer
+        assert [event["data"]["seq"] for event in answer["events"]] == [8, 9, 10]
+
+
+async def test_a_former_parent_is_taken_out_while_the_bus_is_away(pool: Pool) -> None:
+    session_id = await book(pool)
+    async with doors(pool, 1) as (worker,):
+        client = await worker.join("mum", session_id)
+        worker.live.bus.connected = False  # type: ignore[misc]  # nobody will tell it
+        await users.set_parent(pool, "kid", "mum2")
+        await client.events.wait_for("kicked", timeout=3 * PROMISED_SECONDS)
+        await until(lambda: client.joined == {})
+
+
+async def test_a_role_that_was_lost_is_lost_although_the_database_was_away(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await book(pool)
+    async with doors(pool, 1) as (worker,):
+        client = await worker.connect("boss")
+        assert (await worker.send(client, "joinSession", sessionId=str(session_id)))["ok"]
+        token = mint("boss", "student")
+
+        async def away(*_: Any) -> Any:
+            raise Away("for a moment")
+
+        monkeypatch.setattr(access, "enter", away)
+        refusal = await worker.send(client, "refreshAuth", token=token)
+        assert refusal["error"]["status_code"] == 503
+        assert client.joined
+        monkeypatch.undo()
+        assert (await worker.send(client, "refreshAuth", token=token))["ok"]
+        assert client.joined == {}
+
+
+async def say(worker: Worker, session_id: UUID, text: str) -> None:
+    await chat.send(worker.live, member(session_id, "teach"), text=text, client_id=None)

@@ -318,6 +318,30 @@ async def test_events_over_the_limit_get_429_and_go_nowhere(start_site: StartSit
     assert (await client.call("echo"))["ok"]
 
 
+async def test_what_is_sent_before_the_connect_costs_and_ends(start_site: StartSite) -> None:
+    site = await start_site(events_per_second=1, events_burst=2)
+    for packet in ('42/elsewhere,["x"]', "41/encounters,", '451-/encounters,["x"]'):
+        client = await site.websocket(None)
+        for _ in range(30):
+            await client.send(packet)
+        await client.all()
+        await until(lambda: site.empty)
+
+
+@pytest.mark.parametrize("spelling", ['[ "later",{"x":["later"]}]', '["echo",["later"]]', '["later "]'])
+async def test_only_the_name_itself_says_what_may_follow_closely(site: Site, spelling: str) -> None:
+    client = await site.websocket()
+    await client.send('42/encounters,1["later"]')
+    await client.send(f"42/encounters,2{spelling}")
+    await until(lambda: len(site.door.futures) == 1)
+    await asyncio.sleep(0.02)
+    assert len(site.door.events) == 1, "it waits"
+    site.door.futures[0].set_result(None)
+    await until(lambda: len(site.door.events) == 2)
+    for future in site.door.futures[1:]:
+        future.set_result(None)
+
+
 async def test_refused_binary_events_count_as_well(start_site: StartSite) -> None:
     site = await start_site(events_per_second=1, events_burst=3)
     client = await site.websocket()
@@ -344,7 +368,7 @@ async def test_whoever_does_not_heed_the_limit_is_disconnected(start_site: Start
 
 
 async def test_connecting_again_on_the_same_connection_gives_no_new_allowance(start_site: StartSite) -> None:
-    site = await start_site(events_per_second=1, events_burst=3)
+    site = await start_site(events_per_second=1, events_burst=4)
     client = await site.websocket()
     await client.call("echo")
     await client.send("41/encounters,")
@@ -414,6 +438,33 @@ async def test_an_event_under_way_is_answered_before_the_connection_moves(site: 
     await until(lambda: site.door.busy == 1)
     await site.sockets.move_all(0)
     assert [packet[:16] for packet in await client.all()] == ['42/encounters,["', "43/encounters,1[", "1"]
+
+
+async def test_what_comes_after_the_call_to_move_is_not_acted_on(site: Site) -> None:
+    client = await site.websocket()
+    await client.send('42/encounters,1["later"]')
+    await until(lambda: len(site.door.futures) == 1)
+    moving = asyncio.create_task(site.sockets.move_all(0, 5))
+    assert "serverDraining" in await client.receive()
+    await client.send('42/encounters,2["later"]')
+    await asyncio.sleep(0.05)
+    assert len(site.door.futures) == 1, "it would be committed, and never answered"
+    site.door.futures[0].set_result("done")
+    async with asyncio.timeout(1):
+        await moving
+    assert [packet[:16] for packet in await client.all()] == ["43/encounters,1[", "1"]
+
+
+async def test_who_is_let_in_while_everybody_is_told_to_move_is_told_as_well(site: Site) -> None:
+    client = await site.websocket(None)
+    await client.send('40/encounters,{"token":"slow"}')
+    await until(lambda: bool(site.sockets.manager.pending_connect))
+    moving = asyncio.create_task(site.sockets.move_all(0.4))
+    await asyncio.sleep(0)
+    site.door.gate.set()
+    packets = await client.all()
+    await moving
+    assert ["serverDraining" in packet for packet in packets] == [False, True, False]
 
 
 async def test_an_event_that_takes_too_long_does_not_hold_up_the_move(
