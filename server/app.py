@@ -21,7 +21,7 @@ from domain.people import People
 from domain.reminders import Reminders
 from domain.tokens import JwksVerifier, SecretVerifier, Verifier
 from handlers.addresses import client_address
-from handlers.encounters import Encounters
+from handlers.encounters.door import Encounters
 from handlers.http import edge, keys, pages, routes
 from handlers.http.page_cache import PageCache
 from realtime.bus import Bus, LocalBus

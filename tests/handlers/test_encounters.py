@@ -19,7 +19,7 @@ from domain.live import Live
 from domain.moderation import ParticipantChange
 from domain.people import People
 from domain.tokens import SecretVerifier
-from handlers.encounters import Encounters
+from handlers.encounters.door import Encounters
 from realtime.limits import Limits
 from realtime.transport import Refusal, Reply
 from store import participants, sessions, users
@@ -260,7 +260,7 @@ async def test_a_person_has_so_many_connections_and_no_more(pool: Pool) -> None:
 async def test_each_connection_is_told_and_cut_when_its_own_token_ends(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handlers.encounters.EXPIRY_NOTICE_SECONDS", 3599.9)
+    monkeypatch.setattr("handlers.encounters.door.EXPIRY_NOTICE_SECONDS", 3599.9)
     async with doors(pool, 1) as (worker,):
         kid, mum, gone = [await worker.connect(user_id) for user_id in ("kid", "mum", "gran")]
         await worker.door.disconnected(gone.connection, "transport close")

@@ -1,0 +1,45 @@
+"""The people of a session: `raiseHand`, `setPermissions`, `kick`."""
+
+from __future__ import annotations
+
+from domain import moderation
+from domain.live import Live
+from domain.moderation import ParticipantChange
+from handlers.encounters.answers import done
+from handlers.encounters.attendees import member_of
+from handlers.encounters.payloads import InSession
+from realtime.transport import Connection, Reply
+
+
+class RaiseHand(InSession):
+    raised: bool
+
+
+class SetPermissions(InSession):
+    user_id: str
+    mic_allowed: bool | None = None
+    camera_allowed: bool | None = None
+
+
+class Kick(InSession):
+    user_id: str
+
+
+async def raise_hand(live: Live, connection: Connection, request: RaiseHand) -> Reply:
+    member = member_of(connection, request.session_id)
+    await moderation.raise_hand(live, member, raised=request.raised)
+    return done()
+
+
+async def set_permissions(live: Live, connection: Connection, request: SetPermissions) -> Reply:
+    member = member_of(connection, request.session_id)
+    change = ParticipantChange(mic_allowed=request.mic_allowed, camera_allowed=request.camera_allowed)
+    await moderation.change_participant(live, member, request.user_id, change)
+    return done()
+
+
+async def kick(live: Live, connection: Connection, request: Kick) -> Reply:
+    member = member_of(connection, request.session_id)
+    change = ParticipantChange(was_kicked=True)
+    await moderation.change_participant(live, member, request.user_id, change)
+    return done()
