@@ -13,11 +13,14 @@ from store.database import Connection, Executor
 from store.errors import translated
 
 Action = Literal[
+    "course_changed",
+    "enrollment_ended",
     "message_deleted",
     "participant_kicked",
     "participant_readmitted",
     "permissions_changed",
     "profile_saved",
+    "student_enrolled",
     "tutor_assigned",
     "tutor_unassigned",
 ]

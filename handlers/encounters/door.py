@@ -24,7 +24,7 @@ from domain.tokens import Verifier
 from handlers.encounters.answers import answered, away, done, refusal
 from handlers.encounters.attendees import Attendee, attendee_of
 from handlers.encounters.events import EVENTS
-from handlers.encounters.membership import let_go, removed
+from handlers.encounters.membership import let_go_of_all, removed
 from handlers.payloads import decode
 from realtime.deadlines import Deadlines
 from realtime.events import Event
@@ -102,9 +102,7 @@ class Encounters:
 
     async def disconnected(self, connection: Connection, reason: str) -> None:
         self._deadlines.drop(connection)
-        attendee: Attendee = connection.state
-        for session_id in list(attendee.joined):
-            let_go(self._live, connection, session_id, "disconnected")
+        let_go_of_all(self._live, connection)
         self._live.dismiss(connection)
 
     async def close(self) -> None:
@@ -173,7 +171,8 @@ class Encounters:
 
     async def _check_memberships(self, connection: Connection) -> None:
         attendee = attendee_of(connection)
-        for session_id in list(attendee.joined):
+        waiting = self._live.presence.waiting
+        for session_id in [*attendee.joined, *waiting.of(connection)]:
             try:
                 ref = access.session_ref(session_id)
                 _, member = await access.enter(self._live.pool, ref, attendee.identity)
@@ -182,6 +181,7 @@ class Encounters:
             else:
                 if session_id in attendee.joined:  # who left meanwhile, or was made to, stays out
                     attendee.joined[session_id] = member
+                    waiting.lead(session_id, connection, is_host=member.is_host)
 
     # Tokens that end
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from domain.live import Live
-from handlers.encounters import membership, messages, participants, sessions
+from handlers.encounters import membership, messages, participants, sessions, whiteboard
 from handlers.encounters.payloads import InSession
 from realtime.transport import Answer, Connection
 
@@ -19,10 +19,17 @@ EVENTS: Final[Mapping[str, tuple[type[InSession], Act]]] = {
     "sendMessage": (messages.SendMessage, messages.send),
     "editMessage": (messages.EditMessage, messages.edit),
     "deleteMessage": (messages.DeleteMessage, messages.delete),
+    "pinMessage": (messages.PinMessage, messages.pin),
+    "react": (messages.React, messages.react),
     "typing": (messages.SetTyping, messages.set_typing),
     "markRead": (messages.MarkRead, messages.mark_read),
     "raiseHand": (participants.RaiseHand, participants.raise_hand),
     "setPermissions": (participants.SetPermissions, participants.set_permissions),
     "kick": (participants.Kick, participants.kick),
+    "admit": (participants.Admit, participants.admit),
+    "setSession": (sessions.SetSession, sessions.configure),
     "endSession": (InSession, sessions.end),
+    "whiteboard": (whiteboard.Draw, whiteboard.draw),
+    "getWhiteboard": (whiteboard.GetWhiteboard, whiteboard.show),
+    "clearWhiteboard": (InSession, whiteboard.clear),
 }

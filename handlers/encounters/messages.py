@@ -1,11 +1,11 @@
-"""Chat: `sendMessage`, `editMessage`, `deleteMessage`, `typing`, `markRead`."""
+"""Chat: `sendMessage`, `editMessage`, `deleteMessage`, `pinMessage`, `react`, `typing`, `markRead`."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
 
-from domain import chat
+from domain import chat, pins, reactions
 from domain.access import Member
 from domain.events import Posted, message_document
 from domain.live import Live
@@ -30,6 +30,18 @@ class DeleteMessage(InSession):
     id: str
 
 
+class PinMessage(InSession):
+    """`id` null: no message."""
+
+    id: str | None
+
+
+class React(InSession):
+    id: str
+    emoji: str
+    reacted: bool = True
+
+
 class SetTyping(InSession):
     typing: bool
 
@@ -40,8 +52,15 @@ class MarkRead(InSession):
 
 def send(live: Live, connection: Connection, request: SendMessage) -> Answer:
     member = member_of(connection, request.session_id)
+    if chat.is_muted(live, member):
+        return _send_muted(live, member, request)
     sending = chat.begin_send(live, member, text=request.text, client_id=request.client_id)
     return Pending(sending, partial(_sent, live, member))
+
+
+async def _send_muted(live: Live, member: Member, request: SendMessage) -> Reply:
+    message = await chat.sent_before(live, member, text=request.text, client_id=request.client_id)
+    return done(message=message_document(message))
 
 
 def _sent(live: Live, member: Member, sending: asyncio.Future[Posted]) -> Reply:
@@ -62,6 +81,21 @@ async def edit(live: Live, connection: Connection, request: EditMessage) -> Repl
 async def delete(live: Live, connection: Connection, request: DeleteMessage) -> Reply:
     member = member_of(connection, request.session_id)
     message = await chat.delete(live, member, request.id)
+    return done(message=message_document(message))
+
+
+async def pin(live: Live, connection: Connection, request: PinMessage) -> Reply:
+    member = member_of(connection, request.session_id)
+    if request.id is None:
+        await pins.unpin(live, member)
+    else:
+        await pins.pin(live, member, request.id)
+    return done()
+
+
+async def react(live: Live, connection: Connection, request: React) -> Reply:
+    member = member_of(connection, request.session_id)
+    message = await reactions.react(live, member, request.id, request.emoji, reacted=request.reacted)
     return done(message=message_document(message))
 
 

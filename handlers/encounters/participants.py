@@ -1,10 +1,15 @@
-"""The people of a session: `raiseHand`, `setPermissions`, `kick`."""
+"""The people of a session: `raiseHand`, `setPermissions`, `kick`, `admit`."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from domain import moderation
+from domain.errors import invalid
 from domain.live import Live
-from domain.moderation import ParticipantChange
+from domain.moderation import MAX_ADMITTED, ParticipantChange
 from handlers.encounters.answers import done
 from handlers.encounters.attendees import member_of
 from handlers.encounters.payloads import InSession
@@ -25,6 +30,14 @@ class Kick(InSession):
     user_id: str
 
 
+class Admit(InSession):
+    """One person, or several."""
+
+    user_id: str | None = None
+    user_ids: Annotated[list[str], Meta(min_length=1, max_length=MAX_ADMITTED)] | None = None
+    admitted: bool = True
+
+
 async def raise_hand(live: Live, connection: Connection, request: RaiseHand) -> Reply:
     member = member_of(connection, request.session_id)
     await moderation.raise_hand(live, member, raised=request.raised)
@@ -43,3 +56,12 @@ async def kick(live: Live, connection: Connection, request: Kick) -> Reply:
     change = ParticipantChange(was_kicked=True)
     await moderation.change_participant(live, member, request.user_id, change)
     return done()
+
+
+async def admit(live: Live, connection: Connection, request: Admit) -> Reply:
+    member = member_of(connection, request.session_id)
+    if (request.user_id is None) == (request.user_ids is None):
+        raise invalid({"user_id": "is required, or user_ids instead"})
+    user_ids = request.user_ids or [request.user_id or ""]
+    concerned = await moderation.admit(live, member, user_ids, admitted=request.admitted)
+    return done(userIds=concerned)

@@ -10,19 +10,23 @@ depends_on = None
 STATEMENTS = (
     """
     CREATE TABLE courses (
-        id            uuid PRIMARY KEY,
-        instructor_id text NOT NULL,
-        title         text NOT NULL,
-        description   text NOT NULL DEFAULT '',
-        created_at    timestamptz NOT NULL DEFAULT now(),
-        updated_at    timestamptz NOT NULL DEFAULT now(),
+        id               uuid PRIMARY KEY,
+        instructor_id    text NOT NULL,
+        title            text NOT NULL,
+        description      text NOT NULL DEFAULT '',
+        enrollment_count integer NOT NULL DEFAULT 0,
+        created_at       timestamptz NOT NULL DEFAULT now(),
+        updated_at       timestamptz NOT NULL DEFAULT now(),
         CONSTRAINT courses_instructor_exists FOREIGN KEY (instructor_id) REFERENCES users (id),
+        CONSTRAINT courses_enrollment_count_counts CHECK (enrollment_count >= 0),
         CONSTRAINT courses_title_length CHECK (char_length(title) BETWEEN 1 AND 200),
         CONSTRAINT courses_description_length CHECK (char_length(description) <= 10000)
     )
     """,
-    "CREATE INDEX courses_by_instructor ON courses (instructor_id, created_at DESC, id)",
-    "CREATE INDEX courses_in_order ON courses (created_at DESC, id)",
+    "COMMENT ON COLUMN courses.enrollment_count IS 'kept by triggers: a list of courses does not count ten thousands'",
+    # Read from their ends: newest first, and on from a place by one comparison of both columns.
+    "CREATE INDEX courses_by_instructor ON courses (instructor_id, created_at, id)",
+    "CREATE INDEX courses_in_order ON courses (created_at, id)",
     """
     CREATE TABLE enrollments (
         course_id  uuid NOT NULL,
@@ -36,6 +40,24 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX enrollments_by_user ON enrollments (user_id)",
+    """
+    CREATE FUNCTION courses_count_enrollments() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE courses c SET enrollment_count = c.enrollment_count + CASE TG_OP WHEN 'INSERT' THEN n ELSE -n END
+        FROM (SELECT course_id, count(*) AS n FROM changed GROUP BY course_id) AS counted
+        WHERE c.id = counted.course_id;
+        RETURN NULL;
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER enrollments_are_counted AFTER INSERT ON enrollments REFERENCING NEW TABLE AS changed
+        FOR EACH STATEMENT EXECUTE FUNCTION courses_count_enrollments()
+    """,
+    """
+    CREATE TRIGGER enrollments_are_counted_off AFTER DELETE ON enrollments REFERENCING OLD TABLE AS changed
+        FOR EACH STATEMENT EXECUTE FUNCTION courses_count_enrollments()
+    """,
     # What a host sets. A session of a booking has no course, and one of a course no booking.
     """
     ALTER TABLE sessions
@@ -58,13 +80,17 @@ STATEMENTS = (
     "COMMENT ON COLUMN sessions.waiting_room IS 'who comes in waits until the host admits them'",
     "COMMENT ON COLUMN sessions.chat_muted IS 'only the host writes'",
     "COMMENT ON COLUMN sessions.slow_mode_seconds IS 'between two messages of one person; 0: none'",
-    "CREATE INDEX sessions_by_course ON sessions (course_id, starts_at DESC, id) WHERE course_id IS NOT NULL",
+    "CREATE INDEX sessions_by_course ON sessions (course_id, starts_at, id) WHERE course_id IS NOT NULL",
+    # Beside those of bookings, of which a teacher has thousands.
+    "CREATE INDEX sessions_of_courses_by_host ON sessions (host_id, starts_at, id) WHERE course_id IS NOT NULL",
     """
     CREATE INDEX sessions_by_pinned_message ON sessions (pinned_message_id) WHERE pinned_message_id IS NOT NULL
     """,
     "ALTER TABLE session_participants ADD COLUMN admitted_at timestamptz, ADD COLUMN chatted_at timestamptz",
     "COMMENT ON COLUMN session_participants.admitted_at IS 'when the host let them out of the waiting room'",
     "COMMENT ON COLUMN session_participants.chatted_at IS 'when they last wrote while slow mode was on'",
+    # They take no place in a session, so that they are looked up wherever places are counted.
+    "CREATE INDEX users_who_are_admins ON users (id) WHERE role = 'admin'",
     """
     CREATE TABLE session_waiters (
         session_id uuid NOT NULL,
@@ -87,7 +113,7 @@ STATEMENTS = (
         user_id    text NOT NULL,
         emoji      text NOT NULL,
         created_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (message_id, user_id, emoji),
+        PRIMARY KEY (message_id, emoji, user_id),
         CONSTRAINT message_reactions_message_exists
             FOREIGN KEY (message_id) REFERENCES session_messages (id) ON DELETE CASCADE,
         CONSTRAINT message_reactions_user_exists FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
@@ -101,22 +127,41 @@ STATEMENTS = (
         'session_settings', 'hand_raised', 'permissions_changed', 'participant_kicked', 'whiteboard_cleared'
     ))
     """,
+    # A board's row is its lock and its counters, so that drawing holds up neither the chat nor other boards.
+    """
+    CREATE TABLE whiteboards (
+        session_id uuid PRIMARY KEY,
+        revision   bigint NOT NULL DEFAULT 0,
+        elements   integer NOT NULL DEFAULT 0,
+        bytes      integer NOT NULL DEFAULT 0,
+        CONSTRAINT whiteboards_session_exists FOREIGN KEY (session_id) REFERENCES sessions (id) ON DELETE CASCADE,
+        CONSTRAINT whiteboards_count_up CHECK (revision >= 0 AND elements >= 0 AND bytes >= 0)
+    )
+    """,
+    "COMMENT ON COLUMN whiteboards.revision IS 'counts what was drawn; each step has elements of its own'",
     """
     CREATE TABLE whiteboard_elements (
         session_id    uuid NOT NULL,
         element_id    text NOT NULL,
         version       bigint NOT NULL,
         version_nonce bigint NOT NULL,
-        element       jsonb NOT NULL,
+        deleted       boolean NOT NULL,
+        element       json,
         bytes         integer NOT NULL,
+        revision      bigint NOT NULL,
+        changed_at    timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (session_id, element_id),
-        CONSTRAINT whiteboard_elements_session_exists
-            FOREIGN KEY (session_id) REFERENCES sessions (id) ON DELETE CASCADE,
+        CONSTRAINT whiteboard_elements_whiteboard_exists
+            FOREIGN KEY (session_id) REFERENCES whiteboards (session_id) ON DELETE CASCADE,
         CONSTRAINT whiteboard_elements_id_length CHECK (char_length(element_id) BETWEEN 1 AND 64),
-        CONSTRAINT whiteboard_elements_bytes_positive CHECK (bytes > 0)
+        CONSTRAINT whiteboard_elements_cleared_are_deleted CHECK (element IS NOT NULL OR deleted),
+        CONSTRAINT whiteboard_elements_bytes_counted CHECK ((element IS NULL) = (bytes = 0) AND bytes >= 0)
     )
     """,
     "COMMENT ON TABLE whiteboard_elements IS 'Excalidraw elements, the winning version of each; deleted ones stay'",
+    # As text: jsonb would write 1e300 out in full, and reorder what is the client's own.
+    "COMMENT ON COLUMN whiteboard_elements.element IS 'as it was sent; null: a clear took it away'",
+    "CREATE INDEX whiteboard_elements_in_order ON whiteboard_elements (session_id, revision)",
     """
     CREATE TABLE notifications (
         id         uuid PRIMARY KEY,
@@ -150,6 +195,23 @@ STATEMENTS = (
         WHERE read_at IS NULL
     """,
     "CREATE INDEX notification_recipients_by_notification ON notification_recipients (notification_id)",
+    """
+    CREATE TABLE notification_handouts (
+        notification_id uuid PRIMARY KEY,
+        course_id       uuid NOT NULL,
+        but_user_id     text,
+        after_user_id   text NOT NULL,
+        CONSTRAINT notification_handouts_notification_exists
+            FOREIGN KEY (notification_id) REFERENCES notifications (id) ON DELETE CASCADE,
+        CONSTRAINT notification_handouts_course_exists
+            FOREIGN KEY (course_id) REFERENCES courses (id) ON DELETE CASCADE
+    )
+    """,
+    """
+    COMMENT ON TABLE notification_handouts IS
+        'notifications that go to the rest of a course, too: to whom after after_user_id, except but_user_id'
+    """,
+    "CREATE INDEX notification_handouts_by_course ON notification_handouts (course_id)",
 )
 
 
@@ -166,13 +228,16 @@ def downgrade() -> None:
     )
     op.execute("DELETE FROM sessions WHERE kind = 'course'")
     for table in (
+        "notification_handouts",
         "notification_recipients",
         "notifications",
         "whiteboard_elements",
+        "whiteboards",
         "message_reactions",
         "session_waiters",
     ):
         op.execute(f"DROP TABLE {table}")
+    op.execute("DROP INDEX users_who_are_admins")
     op.execute("ALTER TABLE session_messages DROP COLUMN reactions")
     op.execute("ALTER TABLE session_participants DROP COLUMN admitted_at, DROP COLUMN chatted_at")
     op.execute("ALTER TABLE session_events DROP CONSTRAINT session_events_kind_known")
@@ -195,3 +260,4 @@ def downgrade() -> None:
         op.execute(f"ALTER TABLE sessions DROP COLUMN {column}")
     for table in ("enrollments", "courses"):
         op.execute(f"DROP TABLE {table}")
+    op.execute("DROP FUNCTION courses_count_enrollments()")

@@ -21,7 +21,7 @@ from domain.people import People
 from domain.tokens import SecretVerifier
 from handlers.encounters.door import Encounters
 from realtime.limits import Limits
-from realtime.transport import Refusal, Reply
+from realtime.transport import Pending, Refusal, Reply
 from store import participants, sessions, users
 from store.database import Pool
 from store.errors import Away
@@ -65,6 +65,9 @@ class Worker:
     async def send(self, client: Client, event: str, **payload: Any) -> dict[str, Any]:
         """The ack, as the client reads it."""
         answer = self.door.received(client.connection, event, [payload])
+        if isinstance(answer, Pending):
+            await asyncio.wait([answer.future])
+            answer = answer.reply(answer.future)
         reply = answer if isinstance(answer, Reply) else await cast(Any, answer)
         document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(reply.document))
         if reply.then is not None:

@@ -177,6 +177,9 @@ SEED = """
     INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, client_id, created_at)
     SELECT id, id, 1, 's', 'S', 'hello', 'c', now() FROM bookings;
     INSERT INTO session_participants (session_id, user_id) SELECT id, 's' FROM bookings;
+    INSERT INTO courses (id, instructor_id, title) VALUES ('00000000-0000-0000-0000-000000000002', 't', 'Algebra');
+    INSERT INTO enrollments (course_id, user_id) SELECT id, 's' FROM courses;
+    INSERT INTO whiteboards (session_id, revision, elements, bytes) SELECT id, 1, 1, 2 FROM bookings;
 """
 BOOKING = "INSERT INTO bookings (id, student_id, teacher_id, parent_id, status, start_time, end_time) VALUES "
 MESSAGE = (
@@ -185,9 +188,24 @@ MESSAGE = (
 )
 
 ANOTHER_SESSION = (
-    "INSERT INTO sessions (id, kind, room_name, host_id, starts_at)"
-    " VALUES (gen_random_uuid(), 'course', 'a-room', 't', now())"
+    "INSERT INTO sessions (id, kind, course_id, room_name, host_id, starts_at)"
+    " SELECT gen_random_uuid(), 'course', {course}, '{room}', 't', now() FROM courses"
 )
+RECIPIENT = "INSERT INTO notification_recipients (user_id, notification_id) VALUES ('{user}', gen_random_uuid())"
+HANDOUT = (
+    "WITH said AS (INSERT INTO notifications VALUES (gen_random_uuid(), 'session_started', '', '') RETURNING id)"
+    " INSERT INTO notification_handouts (notification_id, course_id, after_user_id)"
+    " SELECT {notification}, {course}, '' FROM said, courses"
+)
+ELEMENT = (
+    "INSERT INTO whiteboard_elements"
+    " (session_id, element_id, version, version_nonce, deleted, element, bytes, revision)"
+    " SELECT {session}, {id}, 1, 1, {deleted}, {element}, {bytes}, 1 FROM bookings"
+)
+REACTION = (
+    "INSERT INTO message_reactions (message_id, emoji, user_id) SELECT {message}, {emoji}, '{user}' FROM bookings"
+)
+COURSE = "INSERT INTO courses (id, instructor_id, title, description) VALUES (gen_random_uuid(), {})"
 VISIT = (
     "INSERT INTO session_visits (session_id, user_id, worker_id, joined_at, left_at)"
     " SELECT id, '{user}', id, now(), {left} FROM bookings, generate_series(1, {times})"
@@ -230,6 +248,12 @@ def allocation(student: str = "s", tutor: str = "t", subject: str = "Maths", tim
     return ALLOCATION.format(student=student, tutor=tutor, subject=subject, times=times)
 
 
+def element(
+    session: str = "id", id: str = "'e'", deleted: str = "false", element: str = "'{}'", size: str = "2"
+) -> str:
+    return ELEMENT.format(session=session, id=id, deleted=deleted, element=element, bytes=size)
+
+
 def message(seq: str = "2", user: str = "'s'", text: str = "'x'", client: str = "NULL", deleted: str = "NULL") -> str:
     return MESSAGE.format(seq=seq, user=user, text=text, client=client, deleted=deleted)
 
@@ -265,12 +289,41 @@ def booking(**changes: str) -> str:
         ("UPDATE sessions SET status = 'paused'", "sessions_status_known"),
         ("UPDATE sessions SET host_id = 'x'", "sessions_host_exists"),
         ("UPDATE sessions SET last_seq = -1", "sessions_last_seq_counts"),
-        (ANOTHER_SESSION, "sessions_room_name_unique"),
+        (ANOTHER_SESSION.format(course="id", room="a-room"), "sessions_room_name_unique"),
+        (ANOTHER_SESSION.format(course="NULL", room="b-room"), "sessions_of_courses_have_one"),
+        (ANOTHER_SESSION.format(course="gen_random_uuid()", room="b-room"), "sessions_course_exists"),
+        ("UPDATE sessions SET course_id = (SELECT id FROM courses)", "sessions_of_courses_have_one"),
+        ("UPDATE sessions SET max_participants = 0", "sessions_max_participants_sane"),
+        ("UPDATE sessions SET max_participants = 10001", "sessions_max_participants_sane"),
+        ("UPDATE sessions SET slow_mode_seconds = -1", "sessions_slow_mode_sane"),
+        ("UPDATE sessions SET slow_mode_seconds = 3601", "sessions_slow_mode_sane"),
+        ("UPDATE sessions SET pinned_message_id = gen_random_uuid()", "sessions_pinned_message_exists"),
+        (COURSE.format("'x', 'Algebra', ''"), "courses_instructor_exists"),
+        (COURSE.format("'t', '', ''"), "courses_title_length"),
+        (COURSE.format("'t', repeat('x', 201), ''"), "courses_title_length"),
+        (COURSE.format("'t', 'x', repeat('x', 10001)"), "courses_description_length"),
+        ("UPDATE courses SET enrollment_count = -1", "courses_enrollment_count_counts"),
+        ("INSERT INTO enrollments (course_id, user_id) SELECT id, 'x' FROM courses", "enrollments_user_exists"),
+        ("INSERT INTO enrollments (course_id, user_id) SELECT id, 's' FROM courses", "enrollments_pkey"),
+        ("INSERT INTO enrollments (course_id, user_id) VALUES (gen_random_uuid(), 'p')", "enrollments_course_exists"),
+        ("UPDATE enrollments SET tier = 'gold'", "enrollments_tier_known"),
+        ("INSERT INTO whiteboards (session_id) VALUES (gen_random_uuid())", "whiteboards_session_exists"),
+        ("UPDATE whiteboards SET elements = -1", "whiteboards_count_up"),
+        (element(session="gen_random_uuid()"), "whiteboard_elements_whiteboard_exists"),
+        (element(id="''"), "whiteboard_elements_id_length"),
+        (element(id="repeat('x', 65)"), "whiteboard_elements_id_length"),
+        (element(element="NULL", size="0"), "whiteboard_elements_cleared_are_deleted"),
+        (element(element="NULL", deleted="true"), "whiteboard_elements_bytes_counted"),
+        (element(size="0"), "whiteboard_elements_bytes_counted"),
         (message(seq="1"), "session_messages_seq_unique"),
         (message(client="'c'"), "session_messages_client_id_unique"),
         (message(user="'x'"), "session_messages_author_exists"),
         (message(text="repeat('x', 2001)"), "session_messages_text_length"),
         (message(deleted="now()"), "session_messages_deleted_are_empty"),
+        (REACTION.format(message="gen_random_uuid()", emoji="'x'", user="s"), "message_reactions_message_exists"),
+        (REACTION.format(message="id", emoji="'x'", user="x"), "message_reactions_user_exists"),
+        (REACTION.format(message="id", emoji="''", user="s"), "message_reactions_emoji_length"),
+        (REACTION.format(message="id", emoji="repeat('x', 33)", user="s"), "message_reactions_emoji_length"),
         (VISIT.format(user="t", left="NULL", times=1), "session_visits_participant_exists"),
         (VISIT.format(user="s", left="NULL", times=2), "session_visits_one_open"),
         (VISIT.format(user="s", left="now() - interval '1 second'", times=1), "session_visits_in_order"),
@@ -292,6 +345,14 @@ def booking(**changes: str) -> str:
         (allocation(tutor="x"), "allocations_tutor_exists"),
         (allocation(subject=""), "allocations_subject_length"),
         (allocation(times=2), "allocations_made_once"),
+        ("INSERT INTO notifications VALUES (gen_random_uuid(), 'gossip', '', '')", "notifications_kind_known"),
+        (RECIPIENT.format(user="x"), "notification_recipients_user_exists"),
+        (RECIPIENT.format(user="s"), "notification_recipients_notification_exists"),
+        (
+            HANDOUT.format(notification="gen_random_uuid()", course="courses.id"),
+            "notification_handouts_notification_exists",
+        ),
+        (HANDOUT.format(notification="said.id", course="gen_random_uuid()"), "notification_handouts_course_exists"),
     ],
 )
 async def test_the_database_itself_refuses_what_must_not_be(database: str, statement: str, constraint: str) -> None:
