@@ -11,6 +11,7 @@
     ├── TooLarge              413
     ├── UnsupportedMediaType  415
     ├── TooManyRequests       429  `retry_after` seconds
+    ├── BadGateway            502  a service that was asked for it did not do it; perhaps `retry_after` seconds
     └── Unavailable           503  a part that the request needs is away; `retry_after` seconds
 
 Every error has a stable ``code`` for programs and a sentence for people. The doors turn it into an HTTP
@@ -102,6 +103,11 @@ class UnsupportedMediaType(EncountersError):
 class TooManyRequests(EncountersError):
     status_code = 429
     default_code = "too_many_requests"
+
+
+class BadGateway(EncountersError):
+    status_code = 502
+    default_code = "provider_failed"
 
 
 class Unavailable(EncountersError):

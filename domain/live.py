@@ -14,11 +14,12 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from domain import session_settings
+from domain import session_settings, signals
 from domain.access import unknown_session
 from domain.connections import Held, added, listed, removed
 from domain.events import Posted, event, message_event, posted, renew
 from domain.presence import PRESENCE, Presence
+from domain.signals import SIGNAL
 from domain.typing import Typing
 from domain.waiting import VERDICTS, WAITING
 from domain.whiteboards import Whiteboards
@@ -34,7 +35,7 @@ from store.database import Pool
 from store.errors import Away
 from store.events import LogEntry
 from store.messages import NewMessage
-from store.participants import ReadMark
+from store.participants import Participant, ReadMark
 from store.sessions import Settings, Standing, Status
 
 #: Missed events that a rejoin answers with; above it the client starts anew with the newest ones.
@@ -61,7 +62,8 @@ class Live:
     `removed(connection, room_id)` is called for each connection that is taken out of a room, and
     `person_news(user_id)` when a person's name or memberships may have changed; while the bus is away, and would not
     tell, `no_news()` every LOOK_SECONDS; `more_to_tell()` when a notification was stored for more people than are told
-    at once.
+    at once. `session_ended()`, `participant_removed(session_id, user_id)` and `permissions_changed(participant)` are
+    called when that was committed on this worker.
     """
 
     def __init__(self, pool: Pool, bus: Bus, worker_id: UUID) -> None:
@@ -105,6 +107,9 @@ class Live:
         self.person_news: Callable[[str], None] = lambda user_id: None
         self.no_news: Callable[[], None] = lambda: None
         self.more_to_tell: Callable[[], None] = lambda: None
+        self.session_ended: Callable[[], None] = lambda: None
+        self.participant_removed: Callable[[UUID, str], None] = lambda session_id, user_id: None
+        self.permissions_changed: Callable[[Participant], None] = lambda participant: None
         self._looked_at = 0.0
         self._people: dict[str, Held] = {}
 
@@ -259,6 +264,9 @@ class Live:
             return False
         if news.name == WAITING:
             self.presence.waiting.hear(room.id, news)
+            return False
+        if news.name == SIGNAL:
+            signals.hear(room, self.presence.connections(room.id, data["to"]), data)
             return False
         if news.name == "typing":
             room.show(news, but=data["userId"])

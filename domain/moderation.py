@@ -81,6 +81,11 @@ async def change_participant(live: Live, member: Member, user_id: str, change: P
                 await _note(connection, member, "participant_readmitted", user_id)
     live.publish(entries)
     _tell_hosts(live, member, waited)
+    for entry in entries:
+        if entry.kind == "participant_kicked":
+            live.participant_removed(member.session_id, user_id)
+        elif entry.kind == "permissions_changed":
+            live.permissions_changed(after)
     return after
 
 

@@ -130,6 +130,8 @@ class _Moved:
 
 def _show(live: Live, moved: _Moved) -> None:
     live.publish(moved.entries)
+    if any(entry.data.get("status") == "ended" for entry in moved.entries):
+        live.session_ended()
     if moved.told is not None:
         notifications.push(live, moved.told)
 

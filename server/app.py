@@ -17,6 +17,7 @@ from aiohttp import web
 
 from domain.keys import fetcher
 from domain.live import Live
+from domain.meetings import Meetings
 from domain.notifier import Notifier
 from domain.people import People
 from domain.reminders import Reminders
@@ -25,6 +26,8 @@ from handlers.addresses import client_address
 from handlers.encounters.door import Encounters
 from handlers.http import edge, keys, pages, routes
 from handlers.http.page_cache import PageCache
+from meetings import providers
+from meetings.webhooks import RecordingNews
 from realtime.bus import Bus, LocalBus
 from realtime.redis_bus import RedisBus
 from realtime.transport import EncountersNamespace, SocketServer
@@ -93,6 +96,8 @@ def build(
     app.cleanup_ctx.append(partial(_database, settings=settings, dsn=dsn))
     app.cleanup_ctx.append(partial(_verifier, settings=settings, demo_secret=demo_secret))
     app.cleanup_ctx.append(partial(_live, settings=settings))
+    app[keys.DAILY_WEBHOOKS] = keys.DailyWebhooks(secret=settings.daily_webhook_secret, recording_news=_note_recording)
+    app.cleanup_ctx.append(partial(_meetings, settings=settings))
     app.cleanup_ctx.append(partial(_notifier, days=settings.notification_retention_days))
     if settings.reminder_minutes:
         app.cleanup_ctx.append(partial(_reminders, lead=timedelta(minutes=settings.reminder_minutes)))
@@ -153,6 +158,18 @@ async def _live(app: web.Application, *, settings: Settings) -> AsyncIterator[No
                 await close()
         except TimeoutError:
             logger.warning("server.close_cut", part=part)
+
+
+async def _meetings(app: web.Application, *, settings: Settings) -> AsyncIterator[None]:
+    async with providers.opened(settings) as opened:
+        meetings = app[keys.MEETINGS] = Meetings(app[keys.LIVE], opened)
+        meetings.start()
+        yield
+        await meetings.close()
+
+
+async def _note_recording(news: RecordingNews) -> None:
+    logger.info("recording.told", recording_id=news.recording_id, instance_id=news.instance_id, status=news.status)
 
 
 async def _notifier(app: web.Application, *, days: int) -> AsyncIterator[None]:

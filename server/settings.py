@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
+from meetings import ice, providers, webhooks
+from meetings.ice import IceServer
 from realtime.limits import Limits
 from realtime.redis_url import CLUSTER_SCHEMES, is_cluster, seed_urls
 
@@ -146,6 +148,55 @@ def _url(*schemes: str, host_required: bool = True) -> Callable[[str], str]:
     return parse
 
 
+def _word(value: str) -> str:
+    value = value.strip()
+    if not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise _Refused("a word of printable ASCII characters, without spaces")
+    return value
+
+
+def _host_and_port(value: str) -> str:
+    value = value.strip().lower()
+    parts = _split(f"https://{value}")
+    if parts is None or parts.netloc != value or "@" in value or not _HOST_NAME.fullmatch(parts.hostname or ""):
+        raise _Refused("a host such as meet.example or meet.example:8443, without https:// and without a path")
+    return value
+
+
+def _region(value: str) -> str:
+    value = value.strip().lower()
+    if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", value):
+        raise _Refused("the name of an AWS region, such as eu-central-1")
+    return value
+
+
+def _bucket(value: str) -> str:
+    value = value.strip()
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        raise _Refused("the name of an S3 bucket, such as school-recordings")
+    return value
+
+
+def _pem(value: str) -> str:
+    if not value.lstrip().startswith("-----BEGIN") or "PRIVATE KEY-----" not in value:
+        raise _Refused("a private key in PEM, whose lines may be divided by \\n")
+    return value.strip()
+
+
+def _webhook_secret(value: str) -> bytes:
+    try:
+        return webhooks.parse_secret(value.strip())
+    except ValueError as refused:
+        raise _Refused(str(refused)) from None
+
+
+def _ice_servers(value: str) -> tuple[IceServer, ...]:
+    try:
+        return ice.parse(value)
+    except ValueError as refused:
+        raise _Refused(f"a JSON array of ICE servers, {refused}") from None
+
+
 def _redis_url(value: str) -> str:
     value = value.strip()
     if is_cluster(value):
@@ -163,6 +214,10 @@ def _redis_url(value: str) -> str:
 def _secret(value: str) -> str:
     if value.lstrip().startswith("-----BEGIN"):
         raise _Refused("a shared secret; keys of other kinds are published at JWT_JWKS_URL", "a PEM key")
+    return _long_enough(value)
+
+
+def _long_enough(value: str) -> str:
     length = len(value.encode())
     if length < MIN_SECRET_BYTES:
         raise _Refused(
@@ -325,6 +380,43 @@ class Settings:
         _on_or_off,
         "on: WebSockets that offer permessage-deflate get it. It spares bandwidth for memory and time.",
     )
+    meeting_provider: str = _setting(
+        providers.DEFAULT,
+        _one_of(*providers.PROVIDERS),
+        f"Who carries sound and video: {', '.join(providers.PROVIDERS)}. docs/providers.md sets each up.",
+    )
+    ice_servers: tuple[IceServer, ...] = _setting(
+        "[]",
+        _ice_servers,
+        "For peer: STUN and TURN servers, as a JSON array of RTCIceServer; with `secret` instead of `username` and "
+        "`credential`, each person gets TURN credentials that end.",
+        confidential=True,
+    )
+    jitsi_domain: str | None = _optional(_host_and_port, "For jitsi: the host of the Jitsi Meet, such as meet.example.")
+    jitsi_app_id: str | None = _optional(_word, "The app id that its tokens are issued by. Unset: links, no tokens.")
+    jitsi_app_secret: str | None = _optional(
+        _long_enough,
+        "The secret that signs its tokens with HS256. At least 32 bytes. Not together with JITSI_PRIVATE_KEY.",
+        confidential=True,
+    )
+    jitsi_key_id: str | None = _optional(_word, "The name (`kid`) of JITSI_PRIVATE_KEY.")
+    jitsi_private_key: str | None = _optional(
+        _pem, "The RSA key that signs its tokens with RS256, in PEM; JaaS asks for it.", confidential=True
+    )
+    daily_api_key: str | None = _optional(_word, "For daily: the API key of the Daily domain.", confidential=True)
+    daily_api_url: str = _setting("https://api.daily.co/v1", _url("https", "http"), "Where Daily's REST API is.")
+    daily_webhook_secret: bytes | None = _optional(
+        _webhook_secret,
+        "The `hmac` of the Daily webhook that calls `/webhooks/daily`, in base64. Unset: none is believed.",
+        confidential=True,
+    )
+    chime_region: str | None = _optional(_region, "For chime: the AWS region that makes the meetings.")
+    chime_endpoint_url: str | None = _optional(
+        _url("https", "http"), "Where the Amazon Chime SDK and S3 are asked instead. Unset: AWS."
+    )
+    chime_recordings_bucket: str | None = _optional(
+        _bucket, "The S3 bucket that Chime records into. Unset: the host's browser records."
+    )
     limits: Limits = field(default_factory=Limits)
 
 
@@ -375,4 +467,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             f"WORKERS is {settings.workers}, but REDIS_URL is not set; "
             "several workers need a Redis between them, so set REDIS_URL or WORKERS=1."
         )
+    problem = providers.problem(settings)
+    if problem is not None:
+        raise SettingsError(problem)
     return settings

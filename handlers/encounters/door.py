@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -178,6 +179,7 @@ class Encounters:
                 _, member = await access.enter(self._live.pool, ref, attendee.identity)
             except (Forbidden, NotFound):
                 self._live.remove(session_id, connection.user_id, "removed")
+                self._live.participant_removed(UUID(session_id), connection.user_id)
             else:
                 if session_id in attendee.joined:  # who left meanwhile, or was made to, stays out
                     attendee.joined[session_id] = member

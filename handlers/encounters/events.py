@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from domain.live import Live
-from handlers.encounters import membership, messages, participants, sessions, whiteboard
+from handlers.encounters import membership, messages, participants, sessions, signals, whiteboard
 from handlers.encounters.payloads import InSession
 from realtime.transport import Answer, Connection
 
@@ -27,6 +27,7 @@ EVENTS: Final[Mapping[str, tuple[type[InSession], Act]]] = {
     "setPermissions": (participants.SetPermissions, participants.set_permissions),
     "kick": (participants.Kick, participants.kick),
     "admit": (participants.Admit, participants.admit),
+    "signal": (signals.Signal, signals.send),
     "setSession": (sessions.SetSession, sessions.configure),
     "endSession": (InSession, sessions.end),
     "whiteboard": (whiteboard.Draw, whiteboard.draw),

@@ -34,10 +34,15 @@ async def read_body(request: web.Request, type_: type[StructT]) -> StructT:
     return decode(type_, await _read_json(request))
 
 
+async def read_bytes(request: web.Request) -> bytes:
+    """The request's body as it came. Raises TooLarge, BadRequest (`body_too_slow`, `body_incomplete`)."""
+    return await _read(request) if request.body_exists else b""
+
+
 async def _read_json(request: web.Request) -> object:
     if request.body_exists and request.content_type != JSON:
         raise UnsupportedMediaType(f"Send the body as {JSON}.")
-    body = await _read(request) if request.body_exists else b""
+    body = await read_bytes(request)
     if not body:
         raise BadRequest("The body is empty; send a JSON object.", code="empty_body")
     try:

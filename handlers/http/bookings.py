@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from domain import access, bookings, sessions
+from domain import access, bookings, meetings, sessions
 from domain.identity import MAX_USER_ID_CHARACTERS
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import CANCEL_NOTICE, DATABASE, LIVE
@@ -119,7 +119,7 @@ async def session(request: web.Request) -> web.Response:
     booking_id = path_uuid(request, "id", bookings.unknown_booking)
     await bookings.read(request.app[DATABASE], identity_of(request), booking_id)
     found, _ = await access.enter(request.app[DATABASE], booking_id, identity_of(request))
-    document = sessions.document(found)
+    document = sessions.document(found) | {"meeting_data": await meetings.data_of(request.app[DATABASE], found.id)}
     return json_response({name: document[name] for name in _SESSION_FIELDS})
 
 

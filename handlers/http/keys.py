@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,13 +15,16 @@ from domain.people import People
 from domain.tokens import Verifier
 from handlers.addresses import Network
 from handlers.http.page_cache import PageCache
+from meetings.webhooks import RecordingNews, Replays
 
 if TYPE_CHECKING:
     from domain.live import Live
+    from domain.meetings import Meetings
     from store.database import Pool
 else:
     # AppKey only remembers the name of its type.
     Live = Any
+    Meetings = Any
     Pool = Any
 
 
@@ -34,6 +37,15 @@ class DemoSecret:
     audience: str | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DailyWebhooks:
+    """What Daily signs its webhooks with (None: none is believed), which came, and who hears of recordings."""
+
+    secret: bytes | None = field(repr=False)
+    recording_news: Callable[[RecordingNews], Awaitable[None]]
+    replays: Replays = field(default_factory=Replays)
+
+
 #: ``{status, database, bus, …}``; `status` is "ready", "unavailable" or "draining".
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 
@@ -41,6 +53,8 @@ DATABASE: Final[web.AppKey[Pool]] = web.AppKey("DATABASE")
 VERIFIER: Final[web.AppKey[Verifier]] = web.AppKey("VERIFIER")
 PEOPLE: Final[web.AppKey[People]] = web.AppKey("PEOPLE")
 LIVE: Final[web.AppKey[Live]] = web.AppKey("LIVE")
+MEETINGS: Final[web.AppKey[Meetings]] = web.AppKey("MEETINGS")
+DAILY_WEBHOOKS: Final[web.AppKey[DailyWebhooks]] = web.AppKey("DAILY_WEBHOOKS")
 PAGE_CACHE: Final[web.AppKey[PageCache]] = web.AppKey("PAGE_CACHE")
 READINESS: Final[web.AppKey[Readiness]] = web.AppKey("READINESS")
 #: How long before a lesson the student's side may last cancel or move it.

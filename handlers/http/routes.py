@@ -20,6 +20,7 @@ from handlers.http import (
     enrollments,
     health,
     live_sessions,
+    meetings,
     messages,
     notifications,
     participants,
@@ -30,6 +31,7 @@ from handlers.http import (
     search,
     sessions,
     timeline,
+    webhooks,
     whiteboard,
 )
 from handlers.http.edge import REQUEST_ID_HEADER, open_to_everyone
@@ -106,6 +108,13 @@ def routes() -> list[Route]:
         Route("DELETE", "/sessions/{ref}/whiteboard", whiteboard.clear),
         Route("GET", "/sessions/{ref}/participants", participants.index),
         Route("PATCH", "/sessions/{ref}/participants/{user_id}", participants.change),
+        Route("POST", "/sessions/{ref}/token", meetings.token),
+        Route("POST", "/sessions/{ref}/meeting/move", meetings.move),
+        Route("POST", "/meetings", meetings.create),
+        Route("DELETE", "/meetings", meetings.delete),
+        Route("GET", "/meetings/{ref}", meetings.show),
+        Route("POST", "/attendees", meetings.attend),
+        Route("POST", "/webhooks/daily", webhooks.daily, public=True),  # it is signed
         Route("GET", "/notifications", notifications.index),
         Route("POST", "/notifications/read-all", notifications.read_all),
         Route("PATCH", "/notifications/{id}", notifications.change),

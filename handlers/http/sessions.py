@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from domain import access, session_settings, sessions
+from domain import access, meetings, session_settings, sessions
 from domain.errors import Forbidden, NotFound, invalid
 from handlers.http.authentication import authenticate
 from handlers.http.bodies import json_response, read_body
@@ -93,9 +93,11 @@ async def show(request: web.Request) -> web.Response:
     session = await store.find(request.app[DATABASE], ref)
     if session is None:
         raise access.unknown_session()
-    if session.kind == "booking":
-        session, _ = await access.enter(request.app[DATABASE], ref, await authenticate(request))
-    return json_response(sessions.document(session))
+    if session.kind != "booking":
+        return json_response(sessions.document(session))
+    session, _ = await access.enter(request.app[DATABASE], ref, await authenticate(request))
+    meeting_data = await meetings.data_of(request.app[DATABASE], session.id)
+    return json_response(sessions.document(session) | {"meeting_data": meeting_data})
 
 
 async def delete(request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from meetings.ice import IceServer
 from realtime.limits import Limits
 from server.settings import SETTINGS, Settings, SettingsError, from_environment
 
@@ -107,6 +108,15 @@ def test_every_field_has_a_line_in_the_table() -> None:
         ("NOTIFICATION_RETENTION_DAYS", "3650", 3_650),
         ("WEBSOCKET_DEFLATE", "On", True),
         ("WEBSOCKET_DEFLATE", "off", False),
+        ("MEETING_PROVIDER", "Peer", "peer"),
+        ("ICE_SERVERS", '[{"urls": "stun:stun.example"}]', (IceServer(urls="stun:stun.example"),)),
+        ("JITSI_DOMAIN", "Meet.Example:8443", "meet.example:8443"),
+        ("JITSI_APP_SECRET", SECRET, SECRET),
+        ("DAILY_API_KEY", " 0123abc ", "0123abc"),
+        ("DAILY_WEBHOOK_SECRET", "MDEyMzQ1Njc4OWFiY2RlZg==", b"0123456789abcdef"),
+        ("CHIME_REGION", "EU-central-1", "eu-central-1"),
+        ("CHIME_REGION", "us-gov-west-1", "us-gov-west-1"),
+        ("CHIME_RECORDINGS_BUCKET", "school-recordings", "school-recordings"),
     ],
 )
 def test_a_value_is_read(name: str, value: str, expected: Any) -> None:
@@ -159,6 +169,28 @@ def test_limits_are_read_and_zero_means_none() -> None:
         ("REMINDER_MINUTES", "10081", "from 0 to 10080"),
         ("NOTIFICATION_RETENTION_DAYS", "3651", "from 0 to 3650"),
         ("WEBSOCKET_DEFLATE", "yes", "one of on, off"),
+        ("MEETING_PROVIDER", "zoom", "one of peer, jitsi, daily, chime"),
+        ("ICE_SERVERS", "stun:stun.example", "a JSON array of ICE servers"),
+        ("ICE_SERVERS", '[{"urls": "http://stun.example"}]', "urls such as stun:"),
+        ("ICE_SERVERS", '[{"urls": "stun:stun.example?transport=udp"}]', "urls such as stun:"),
+        ("ICE_SERVERS", '[{"urls": []}]', "each with urls"),
+        ("ICE_SERVERS", '[{"url": "stun:stun.example"}]', "each with urls"),
+        ("ICE_SERVERS", '[{"urls": "turn:turn.example"}]', "have a secret, or username and credential"),
+        ("ICE_SERVERS", '[{"urls": "turn:t.example", "username": "u"}]', "have a secret, or username and credential"),
+        ("ICE_SERVERS", '[{"urls": "turn:t.example", "username": "u", "secret": "s"}]', "either secret or username"),
+        ("ICE_SERVERS", "[" * 100_000, "a JSON array of ICE servers"),
+        ("JITSI_DOMAIN", "https://meet.example", "without https://"),
+        ("JITSI_DOMAIN", "meet.example/room", "without a path"),
+        ("JITSI_DOMAIN", "user@meet.example", "a host such as"),
+        ("JITSI_APP_SECRET", "short", "at least 32 bytes"),
+        ("JITSI_PRIVATE_KEY", SECRET, "a private key in PEM"),
+        ("DAILY_API_KEY", "two words", "without spaces"),
+        ("DAILY_API_URL", "api.daily.co", "https:// or http://"),
+        ("DAILY_WEBHOOK_SECRET", "not base64", "in base64"),
+        ("DAILY_WEBHOOK_SECRET", "c2hvcnQ=", "at least 16 bytes"),
+        ("CHIME_REGION", "Frankfurt", "the name of an AWS region"),
+        ("CHIME_ENDPOINT_URL", "localhost", "https:// or http://"),
+        ("CHIME_RECORDINGS_BUCKET", "s3://bucket", "the name of an S3 bucket"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, expectation: str) -> None:
@@ -171,7 +203,13 @@ def test_a_long_wrong_value_is_cut() -> None:
     assert len(refusal(LOG_LEVEL="x" * 10_000)) < 250
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "JWT_JWKS_URL"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DATABASE_URL", "REDIS_URL", "JWT_SECRET", "JWT_JWKS_URL"),
+        *("ICE_SERVERS", "JITSI_APP_SECRET", "JITSI_PRIVATE_KEY", "DAILY_WEBHOOK_SECRET"),
+    ],
+)
 def test_a_wrong_secret_is_not_repeated(name: str) -> None:
     for value in ("xyzzy", "ftp://user:xyzzy@host"):
         assert "xyzzy" not in refusal(**{name: value})
@@ -179,8 +217,15 @@ def test_a_wrong_secret_is_not_repeated(name: str) -> None:
 
 def test_a_secret_is_not_in_the_repr() -> None:
     settings = from_environment(
-        {"JWT_SECRET": SECRET, "DATABASE_URL": "postgresql://u:xyzzy@h/d", "REDIS_URL": "redis://:xyzzy@h"}
+        {
+            "JWT_SECRET": SECRET,
+            "DATABASE_URL": "postgresql://u:xyzzy@h/d",
+            "REDIS_URL": "redis://:xyzzy@h",
+            "DAILY_API_KEY": "xyzzy",
+            "ICE_SERVERS": '[{"urls": "turn:t.example", "secret": "xyzzy"}]',
+        }
     )
+    assert "xyzzy" not in repr(settings.ice_servers)
     assert SECRET not in repr(settings)
     assert "xyzzy" not in repr(settings)
 
@@ -192,6 +237,42 @@ def test_two_ways_to_verify_tokens_are_one_too_many() -> None:
 def test_several_workers_need_redis() -> None:
     assert "REDIS_URL" in refusal(WORKERS="2")
     assert from_environment({"WORKERS": "2", "REDIS_URL": "redis://localhost"}).workers == 2
+
+
+KEY = "-----BEGIN PRIVATE KEY-----\\nMIIB\\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "also", "said"),
+    [
+        ("daily", {}, "DAILY_API_KEY is not set"),
+        ("chime", {"CHIME_RECORDINGS_BUCKET": "bucket"}, "CHIME_REGION is not set"),
+        ("jitsi", {}, "JITSI_DOMAIN is not set"),
+        ("jitsi", {"JITSI_DOMAIN": "m", "JITSI_APP_SECRET": SECRET}, "JITSI_APP_ID is not set"),
+        ("jitsi", {"JITSI_DOMAIN": "m", "JITSI_APP_ID": "a"}, "set JITSI_APP_SECRET (HS256), or"),
+        (
+            "jitsi",
+            {"JITSI_DOMAIN": "m", "JITSI_APP_ID": "a", "JITSI_APP_SECRET": SECRET, "JITSI_PRIVATE_KEY": KEY},
+            "both set",
+        ),
+        ("jitsi", {"JITSI_DOMAIN": "m", "JITSI_APP_ID": "a", "JITSI_PRIVATE_KEY": KEY}, "belong together"),
+        (
+            "jitsi",
+            {"JITSI_DOMAIN": "m", "JITSI_APP_ID": "a", "JITSI_PRIVATE_KEY": KEY, "JITSI_KEY_ID": "k"},
+            "must be an RSA key of at least 2048 bits",
+        ),
+        (
+            "jitsi",
+            {"JITSI_DOMAIN": "8x8.vc", "JITSI_APP_ID": "vpaas-magic-cookie-1", "JITSI_APP_SECRET": SECRET},
+            "JaaS verifies RS256 only",
+        ),
+    ],
+)
+def test_a_video_provider_says_what_it_needs(chosen: str, also: dict[str, str], said: str) -> None:
+    refused = refusal(MEETING_PROVIDER=chosen, **also)
+    assert refused.startswith(f"MEETING_PROVIDER is {chosen}, but ")
+    assert said in refused
+    assert from_environment(also).meeting_provider == "peer"  # who does not choose it need not finish it
 
 
 def test_the_readme_lists_every_setting() -> None:

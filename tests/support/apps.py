@@ -79,6 +79,7 @@ async def contents(pool: Pool) -> dict[str, list[str]]:
         *("courses", "enrollments"),
         *("notifications", "notification_recipients", "notification_handouts"),
         *("whiteboards", "whiteboard_elements"),
+        "meetings",
     )
     found = {}
     for table in (*tables, "users"):

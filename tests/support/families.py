@@ -20,6 +20,7 @@ SECRET_WORDS: Final = "what is nobody else's business"
 #: What stands for a parameter, by the piece of the path before it: an attribute of Family.
 FILLERS: Final[Mapping[tuple[str, str], str]] = {
     ("sessions", "{ref}"): "lesson_id",
+    ("meetings", "{ref}"): "lesson_id",
     ("bookings", "{id}"): "lesson_id",
     ("messages", "{id}"): "message_id",
     ("reactions", "{emoji}"): "emoji",
@@ -61,6 +62,7 @@ class Family:
     notification_id: UUID  # the teacher's
     course_id: UUID
     class_id: UUID
+    meeting_id: UUID
 
     @property
     def lesson_file(self) -> str:
@@ -89,7 +91,9 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
     enrolled = await app.call(teacher, "POST", f"/courses/{course_id}/enrollments", {"user_id": student})
     scheduled = {"course_id": str(course_id), "starts_at": "2040-01-01T09:00:00Z"}
     class_made = await app.call(teacher, "POST", "/live-sessions", scheduled)
+    met = await app.call(teacher, "POST", "/meetings", {"session_id": str(lesson_id)})
     for answer in (
+        met,
         course,
         enrolled,
         class_made,
@@ -115,6 +119,7 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
         allocation_id=UUID(assigned.body["id"]),
         course_id=course_id,
         class_id=UUID(class_made.body["_id"]),
+        meeting_id=UUID(met.body["meeting_id"]),
         notification_id=UUID(notified.body[0]["id"]),
     )
 
@@ -168,6 +173,11 @@ BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any] | None]] = {
     ("PUT", "/sessions/{ref}/messages/{id}/reactions/{emoji}"): None,
     ("PUT", "/sessions/{ref}/pinned-message"): {"id": "00000000-0000-0000-0000-000000000001"},
     ("PATCH", "/sessions/{ref}/participants/{user_id}"): {"wasKicked": True},
+    ("POST", "/sessions/{ref}/token"): None,
+    ("POST", "/sessions/{ref}/meeting/move"): None,
+    ("POST", "/webhooks/daily"): None,  # it is signed as it is: handlers/http/test_webhooks.py
+    ("POST", "/meetings"): {"session_id": "00000000-0000-0000-0000-000000000000"},
+    ("POST", "/attendees"): {"meeting_id": "00000000-0000-0000-0000-000000000000", "user_id": "kid", "name": "Kid"},
     ("POST", "/admin/allocations"): {"studentId": "kid", "tutorId": "teach2", "subjectId": "Poetry"},
     ("POST", "/notifications/read-all"): None,
     ("PATCH", "/notifications/{id}"): {"read": True},

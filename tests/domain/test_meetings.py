@@ -1,0 +1,229 @@
+"""Meetings under races and failures: one room for a session, and none left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+import pytest
+
+from domain import courses, moderation
+from domain.errors import BadGateway, Conflict, Forbidden
+from domain.live import Live
+from domain.meetings import Meetings
+from domain.moderation import ParticipantChange
+from meetings.jitsi import Jitsi
+from meetings.provider import Pass, Person, Provider, ProviderAway, Room, RoomSpec
+from meetings.providers import Providers
+from store import sessions
+from store.database import Pool
+from store.sessions import Session
+from tests.handlers.test_encounters import doors
+from tests.meetings.worlds import ChimeWorld, DailyWorld, chime_world, daily_world
+from tests.standins.faults import Fault
+from tests.support.lessons import book, database_pool, identity, live_session, make_course, member
+from tests.support.rooms import join, told, workers
+from tests.support.waiting import until
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    async with database_pool(database) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def daily() -> AsyncIterator[DailyWorld]:
+    async with daily_world() as world:
+        yield world
+
+
+@asynccontextmanager
+async def meeting_on(pool: Pool, provider: Provider, number: int = 1) -> AsyncIterator[list[tuple[Live, Meetings]]]:
+    """So many workers, whose meetings are made with this provider."""
+    async with AsyncExitStack() as stack:
+        lives = await stack.enter_async_context(workers(pool, number))
+        made = [(live, Meetings(live, Providers(provider, {provider.name: provider}))) for live in lives]
+        for _, one in made:
+            stack.push_async_callback(one.close)
+        yield made
+
+
+async def session_of(pool: Pool, session_id: UUID) -> Session:
+    session = await sessions.find(pool, session_id)
+    assert session is not None
+    return session
+
+
+def before_it_answers(world: DailyWorld, act: Callable[[], Awaitable[object]]) -> None:
+    """Have `act` happen while the provider makes a room."""
+    make = world.provider.make_room
+
+    async def slowly(spec: RoomSpec) -> Room:
+        room = await make(spec)
+        await act()
+        return room
+
+    world.provider.make_room = slowly  # type: ignore[method-assign]
+
+
+async def test_workers_that_make_one_at_once_make_one_and_leave_no_other(pool: Pool, daily: DailyWorld) -> None:
+    session = await session_of(pool, await book(pool))
+    async with meeting_on(pool, daily.provider, 3) as made:
+        found = await asyncio.gather(*(one.ensure(session) for _, one in made for _ in range(5)))
+
+        assert len({meeting.id for meeting, _ in found}) == 1
+        assert sum(first for _, first in found) == 1
+        await until(lambda: set(daily.server.rooms) == {found[0][0].room_name})
+
+
+async def test_a_session_that_ends_while_its_room_is_made_has_none(pool: Pool, daily: DailyWorld) -> None:
+    session = await session_of(pool, await book(pool))
+    before_it_answers(
+        daily, lambda: pool.execute("UPDATE sessions SET status = 'ended', ends_at = now() WHERE id = $1", session.id)
+    )
+    async with meeting_on(pool, daily.provider) as ((_, meetings),):
+        with pytest.raises(Conflict) as refused:
+            await meetings.ensure(session)
+
+        assert refused.value.code == "session_ended"
+        await until(lambda: daily.server.rooms == {})
+        assert await pool.fetchval("SELECT count(*) FROM meetings") == 0
+
+
+async def test_two_moves_at_once_are_one(pool: Pool, daily: DailyWorld) -> None:
+    session = await session_of(pool, await book(pool))
+    async with meeting_on(pool, daily.provider, 2) as made:
+        host = member(session.id, "teach")
+        first, _ = await made[0][1].ensure(session)
+
+        found = await asyncio.gather(*(one.move(host, session, only=first.id) for _, one in made for _ in range(3)))
+
+        moved = [meeting for meeting, _ in found]
+        assert len({meeting.id for meeting in moved} | {first.id}) == 2
+        assert sum(made_now for _, made_now in found) == 1
+        assert await made[0][1].sweep() + await made[1][1].sweep() == 1
+        await until(lambda: set(daily.server.rooms) == {moved[0].room_name})
+
+
+async def test_everybody_in_the_session_is_told_of_a_move_whichever_worker_they_are_on(pool: Pool) -> None:
+    session, other = await session_of(pool, await book(pool)), await session_of(pool, await book(pool))
+    async with meeting_on(pool, Jitsi("meet.example", None), 2) as ((one, meetings), (two, _)):
+        seats = [await join(one, session.id, "teach"), await join(two, session.id, "kid")]
+        elsewhere = await join(two, other.id, "teach")
+        await meetings.ensure(session)
+
+        meeting, _ = await meetings.move(member(session.id, "teach"), session)
+
+        for seat in seats:
+            [moved] = told(seat, "meetingMoved")
+            assert moved == {
+                "meeting_id": str(meeting.id),
+                "provider": "jitsi",
+                "generation": 2,
+            }
+        assert told(elsewhere, "meetingMoved") == []
+
+
+async def test_chat_goes_on_while_a_provider_is_slow(pool: Pool, daily: DailyWorld) -> None:
+    session = await session_of(pool, await book(pool))
+
+    async def write() -> None:
+        async with asyncio.timeout(1):
+            await pool.execute("UPDATE sessions SET last_seq = last_seq WHERE id = $1", session.id)
+
+    before_it_answers(daily, write)
+    async with meeting_on(pool, daily.provider) as ((_, meetings),):
+        assert (await meetings.ensure(session))[1]
+
+
+async def test_a_room_that_its_provider_has_ended_is_made_anew(pool: Pool) -> None:
+    async with chime_world() as world:
+        assert isinstance(world, ChimeWorld)
+        session = await session_of(pool, await book(pool))
+        async with meeting_on(pool, world.provider) as ((_, meetings),):
+            first = await meetings.admit(session, member(session.id, "kid"))
+            world.server.meetings.clear()
+
+            again = await meetings.admit(session, member(session.id, "kid"))
+
+            assert again.meeting.id != first.meeting.id
+            assert (await meetings.current(session.id)).id == again.meeting.id
+            assert world.server.join(again.meeting.room_id, again.given.token)
+
+
+async def test_who_is_no_longer_enrolled_is_out_of_the_video(pool: Pool, daily: DailyWorld) -> None:
+    course_id = await make_course(pool, students=["kid"])
+    session = await session_of(pool, await live_session(pool, course_id=course_id))
+    async with doors(pool, 1) as (worker,):
+        meetings = Meetings(worker.live, Providers(daily.provider, {"daily": daily.provider}))
+        await worker.join("kid", session.id)
+        admitted = await meetings.admit(session, member(session.id, "kid"))
+        assert daily.server.join(admitted.meeting.room_name, admitted.given.token)
+
+        await courses.end_enrollment(worker.live, identity("boss"), course_id, "kid")
+
+        await until(lambda: daily.server.rooms[admitted.meeting.room_name].present == [])
+        await meetings.close()
+
+
+async def test_who_is_removed_while_their_pass_is_made_gets_none(pool: Pool) -> None:
+    async with chime_world() as world:
+        session = await session_of(pool, await book(pool))
+        async with meeting_on(pool, world.provider) as ((live, meetings),):
+            meeting, _ = await meetings.ensure(session)
+            admit = world.provider.admit
+
+            async def slowly(room: Room, person: Person, *, expires_at: datetime) -> Pass:
+                kick = ParticipantChange(was_kicked=True)
+                await moderation.change_participant(live, member(session.id, "teach"), "kid", kick)
+                await until(lambda: world.server.faults.asked("GET") == 1)  # to eject whom it does not find
+                return await admit(room, person, expires_at=expires_at)
+
+            world.provider.admit = slowly  # type: ignore[method-assign]
+
+            with pytest.raises(Forbidden) as refused:
+                await meetings.admit(session, member(session.id, "kid"))
+
+            assert refused.value.code == "kicked"
+            await until(lambda: world.server.meetings[meeting.room_id].attendees == {})
+
+
+async def test_nobody_guesses_a_rooms_name(pool: Pool) -> None:
+    async with meeting_on(pool, Jitsi("meet.example", None)) as ((_, meetings),):
+        names = {(await meetings.ensure(await session_of(pool, await book(pool))))[0].room_name for _ in range(3)}
+
+        assert len(names) == 3
+        assert all(re.fullmatch("[0-9a-f]{24}", name) for name in names)
+
+
+async def test_a_provider_that_cannot_be_told_hinders_no_moderation(pool: Pool, daily: DailyWorld) -> None:
+    for provider in (daily.provider, Jitsi("meet.example", None)):
+        session = await session_of(pool, await book(pool))
+        async with meeting_on(pool, provider) as ((live, meetings),):
+            await meetings.ensure(session)
+            daily.server.faults.next(Fault(status=403, at="POST"), 5)
+
+            after = await moderation.change_participant(
+                live, member(session.id, "teach"), "kid", ParticipantChange(was_kicked=True, mic_allowed=False)
+            )
+
+            assert after.was_kicked
+
+
+async def test_a_failure_says_little_and_when_to_come_again(pool: Pool) -> None:
+    class Away(Jitsi):
+        async def make_room(self, spec: RoomSpec) -> Room:
+            raise ProviderAway("Something that only the log is told.", retry_after=7)
+
+    session = await session_of(pool, await book(pool))
+    async with meeting_on(pool, Away("meet.example", None)) as ((_, meetings),):
+        with pytest.raises(BadGateway) as failed:
+            await meetings.ensure(session)
+
+        assert (failed.value.code, failed.value.retry_after) == ("provider_failed", 7)
+        assert "only the log" not in failed.value.message

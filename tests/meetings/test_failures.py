@@ -1,0 +1,307 @@
+"""What happens when a provider is slow, away, busy, broken or says nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from meetings import chime, daily
+from meetings.daily_api import MAX_ANSWER_BYTES, Patience, Refusal
+from meetings.pace import Pace, TooSoon
+from meetings.provider import NotRecording, Provider, ProviderAway, ProviderError, ProviderFailed, Room, RoomSpec
+from server.settings import from_environment
+from tests.meetings.worlds import STUDENT, ChimeWorld, DailyWorld, chime_world, daily_world, soon
+from tests.standins import daily as daily_standin
+from tests.standins.faults import Fault
+
+LESSON = RoomSpec(name="a-lesson")
+AWAY = Fault(cut=True)
+SLOW = Fault(seconds=1.0)
+NONSENSE = [
+    Fault(status=200, body="<html>"),
+    Fault(status=200, body="[]"),
+    Fault(status=200, body="{}"),
+    Fault(status=200, body='{"Meeting": null, "Attendee": 7, "token": 5, "id": {}}'),
+    Fault(status=200, body=""),
+]
+Act = Callable[[Provider, Room], Awaitable[object]]
+ACTS: dict[str, Act] = {
+    "make": lambda provider, room: provider.make_room(replace(LESSON, name="another")),
+    "delete": lambda provider, room: provider.delete_room(room),
+    "admit": lambda provider, room: provider.admit(room, STUDENT, expires_at=soon()),
+    "attendee": lambda provider, room: provider.attendee(room, STUDENT, expires_at=soon()),
+    "eject": lambda provider, room: provider.eject(room, STUDENT.user_id),
+    "permit": lambda provider, room: provider.permit(room, STUDENT),
+    "start": lambda provider, room: provider.start_recording(room),
+    "stop": lambda provider, room: provider.stop_recording(room, "5f0c2b8a-0000-4000-8000-000000000000"),
+    "link": lambda provider, room: provider.recording_link(room, "5f0c2b8a-0000-4000-8000-000000000000"),
+}
+
+
+@pytest.fixture(params=["daily", "chime"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[DailyWorld | ChimeWorld]:
+    if request.param == "daily":
+        async with daily_world(Patience(try_seconds=0.15, act_seconds=0.6, first_pause_seconds=0.01)) as of_daily:
+            yield of_daily
+    else:
+        async with chime_world(try_seconds=0.15, act_seconds=0.6) as of_chime:
+            yield of_chime
+
+
+@pytest.fixture(params=["daily", "chime"])
+async def patient_world(request: pytest.FixtureRequest) -> AsyncIterator[DailyWorld | ChimeWorld]:
+    """With the time that acts have."""
+    if request.param == "daily":
+        async with daily_world(Patience(first_pause_seconds=0.01)) as of_daily:
+            yield of_daily
+    else:
+        async with chime_world(try_seconds=chime.TRY_SECONDS, act_seconds=chime.ACT_SECONDS) as of_chime:
+            yield of_chime
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_a_provider_that_does_not_answer_is_away_before_anybody_loses_patience(
+    world: DailyWorld | ChimeWorld, act: str
+) -> None:
+    room = await world.provider.make_room(LESSON)
+    world.server.faults.next(SLOW, 50)
+    began = time.monotonic()
+
+    with pytest.raises(ProviderAway) as failed:
+        await ACTS[act](world.provider, room)
+
+    assert failed.value.code == "provider_away"
+    assert time.monotonic() - began < 0.6 + daily.UNDO_SECONDS + 0.5
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("fault", [AWAY, Fault(status=500), Fault(status=503)], ids=["cut", "500", "503"])
+async def test_a_provider_that_has_trouble_is_away(world: DailyWorld | ChimeWorld, act: str, fault: Fault) -> None:
+    room = await world.provider.make_room(LESSON)
+    world.server.faults.next(fault, 50)
+
+    with pytest.raises(ProviderAway):
+        await ACTS[act](world.provider, room)
+
+
+@pytest.mark.parametrize("fault", NONSENSE, ids=lambda fault: fault.body[:10] or "nothing")
+@pytest.mark.parametrize("act", ["make", "admit", "attendee"])
+async def test_nonsense_is_no_answer(world: DailyWorld | ChimeWorld, act: str, fault: Fault) -> None:
+    room = await world.provider.make_room(LESSON)
+    world.server.faults.next(fault, 3)
+
+    with pytest.raises(ProviderError) as failed:
+        await ACTS[act](world.provider, room)
+
+    assert failed.value.code in ("provider_failed", "provider_away")
+    assert failed.value.message.endswith(".")
+
+
+@pytest.mark.parametrize("act", [name for name in ACTS if name != "start"])
+async def test_trouble_that_passes_is_not_noticed(patient_world: DailyWorld | ChimeWorld, act: str) -> None:
+    world = patient_world
+    room = await world.provider.make_room(LESSON)
+    world.server.faults.next(Fault(status=500), 1)
+
+    with contextlib.suppress(NotRecording):  # which is the answer of the second try
+        await ACTS[act](world.provider, room)
+
+
+async def test_a_room_whose_answer_was_lost_is_made_once(patient_world: DailyWorld | ChimeWorld) -> None:
+    world = patient_world
+    world.server.faults.next(Fault(cut=True, done=True), 1)
+
+    room = await world.provider.make_room(LESSON)
+
+    assert room.name == "a-lesson"
+    made = world.server.rooms if isinstance(world, DailyWorld) else world.server.meetings
+    assert len(made) == 1
+
+
+async def test_two_who_make_a_meeting_of_chimes_at_once_make_one() -> None:
+    async with chime_world() as world:
+        world.server.conflicts = 2
+        one, other = await asyncio.gather(world.provider.make_room(LESSON), world.provider.make_room(LESSON))
+
+        assert one == other
+
+
+async def test_chime_without_credentials_says_so() -> None:
+    async with chime_world() as world:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.delenv("AWS_ACCESS_KEY_ID")
+            options = from_environment({"CHIME_REGION": "eu-central-1", "CHIME_ENDPOINT_URL": world.server.url})
+            async with chime.opened(options) as provider:
+                with pytest.raises(ProviderFailed, match="no AWS credentials"):
+                    await provider.make_room(LESSON)
+
+
+# Daily alone
+
+
+@pytest.fixture
+async def of_daily() -> AsyncIterator[DailyWorld]:
+    async with daily_world() as world:
+        yield world
+
+
+async def test_half_a_room_is_taken_back(of_daily: DailyWorld) -> None:
+    of_daily.server.faults.next(Fault(status=200, body="{}", done=True, at="POST /v1/rooms"))
+
+    with pytest.raises(ProviderFailed):
+        await of_daily.provider.make_room(LESSON)
+
+    assert of_daily.server.rooms == {}
+
+
+async def test_a_room_that_is_public_is_not_kept(of_daily: DailyWorld) -> None:
+    of_daily.server.faults.next(
+        Fault(
+            status=200,
+            done=True,
+            at="POST /v1/rooms",
+            body='{"id": "1", "name": "a-lesson", "url": "https://school.daily.co/a-lesson", "privacy": "public"}',
+        )
+    )
+
+    with pytest.raises(ProviderFailed, match="another room"):
+        await of_daily.provider.make_room(LESSON)
+
+    assert of_daily.server.rooms == {}
+
+
+async def test_a_recording_whose_start_was_lost_does_not_run_on(of_daily: DailyWorld) -> None:
+    room = await of_daily.provider.make_room(LESSON)
+    of_daily.server.faults.next(Fault(cut=True, done=True, at="POST /v1/rooms/a-lesson/recordings/start"))
+
+    with pytest.raises(ProviderAway):
+        await of_daily.provider.start_recording(room)
+
+    assert of_daily.server.rooms["a-lesson"].recording is None
+    assert of_daily.server.faults.asked("POST /v1/rooms/a-lesson/recordings/start") == 1
+
+
+async def test_a_recording_that_has_no_worker_yet_is_tried_again() -> None:
+    async with daily_world(Patience(first_pause_seconds=0.01)) as world:
+        room = await world.provider.make_room(LESSON)
+        world.server.faults.next(Fault(status=503, at="POST /v1/rooms/a-lesson/recordings/start"))
+
+        await world.provider.start_recording(room)
+
+        assert len(world.server.recordings) == 1
+
+
+async def test_as_long_as_daily_says_nobody_asks_again() -> None:
+    async with daily_world(Patience(first_pause_seconds=0.01)) as world:
+        world.server.faults.next(Fault(status=429, headers={"Retry-After": "1"}))
+        began = time.monotonic()
+
+        await world.provider.make_room(LESSON)
+
+        assert 1.0 <= time.monotonic() - began < 3.0
+
+
+async def test_who_would_wait_too_long_is_told_for_how_long(of_daily: DailyWorld) -> None:
+    of_daily.server.faults.next(Fault(status=429, headers={"Retry-After": "30"}))
+    began = time.monotonic()
+
+    with pytest.raises(ProviderAway) as failed:
+        await of_daily.provider.make_room(LESSON)
+
+    assert failed.value.retry_after == 30
+    assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("header", ["soon", "-5", "Wed, 21 Oct 2026 07:28:00 GMT", "9" * 50, ""])
+async def test_a_retry_after_of_another_kind_is_none(of_daily: DailyWorld, header: str) -> None:
+    of_daily.server.faults.next(Fault(status=429, headers={"Retry-After": header}), 9)
+
+    with pytest.raises(ProviderAway) as failed:
+        await of_daily.provider.make_room(LESSON)
+
+    assert failed.value.retry_after is None
+
+
+async def test_an_answer_without_end_is_not_read_to_it(of_daily: DailyWorld) -> None:
+    room = await of_daily.provider.make_room(LESSON)
+    of_daily.server.faults.next(Fault(status=200, body='"' + "x" * MAX_ANSWER_BYTES + '"'))
+
+    with pytest.raises(ProviderFailed, match="more than can be read"):
+        await of_daily.provider.admit(room, STUDENT, expires_at=soon())
+
+
+async def test_the_key_follows_no_redirect(of_daily: DailyWorld) -> None:
+    of_daily.server.faults.next(Fault(status=302, headers={"Location": "/elsewhere"}))
+
+    with pytest.raises(ProviderFailed):
+        await of_daily.provider.make_room(LESSON)
+
+    assert of_daily.server.faults.asked("GET") == 0
+
+
+async def test_a_key_that_daily_does_not_accept_is_named_and_not_told(of_daily: DailyWorld) -> None:
+    key = "another-domains-key"
+    options = from_environment({"DAILY_API_KEY": key, "DAILY_API_URL": of_daily.server.url})
+    async with daily.opened(options) as provider:
+        with pytest.raises(ProviderFailed, match="DAILY_API_KEY") as failed:
+            await provider.make_room(LESSON)
+
+    assert key not in repr(failed.value) + str(failed.value.__cause__)
+    assert daily_standin.API_KEY not in repr(of_daily.provider)
+
+
+async def test_where_nobody_listens_daily_is_away() -> None:
+    options = from_environment({"DAILY_API_KEY": "key", "DAILY_API_URL": "http://127.0.0.1:9/v1"})
+    async with daily.opened(options, Patience(first_pause_seconds=0.01)) as provider:
+        with pytest.raises(ProviderAway, match="cannot be reached"):
+            await provider.make_room(LESSON)
+
+
+async def test_dailys_words_are_repeated_in_part_and_without_control_characters(of_daily: DailyWorld) -> None:
+    room = await of_daily.provider.make_room(LESSON)
+    info = "evil\\n\\u001b[31m" + "x" * 1000
+    of_daily.server.faults.next(Fault(status=403, body=f'{{"error": "forbidden-error", "info": "{info}"}}'))
+
+    with pytest.raises(Refusal) as failed:
+        await of_daily.provider.admit(room, STUDENT, expires_at=soon())
+
+    assert failed.value.message.isprintable()
+    assert len(failed.value.message) < 300
+
+
+async def test_more_calls_than_daily_allows_wait_for_their_turn() -> None:
+    async with daily_world(Patience(first_pause_seconds=0.01)) as world:
+        began = time.monotonic()
+        for number in range(4):
+            await world.provider.delete_room(Room(provider="daily", id="1", name=f"room-{number}"))
+
+        assert time.monotonic() - began >= 1.0
+
+
+# Keeping a pace
+
+
+def test_turns_are_as_far_apart_as_the_pace_has_it() -> None:
+    now = 100.0
+    pace = Pace(2, 1.0, clock=lambda: now)
+
+    assert [round(pace.reserve(10), 3) for _ in range(5)] == [0, 0, 1, 1, 2]
+    now = 101.5
+    assert round(pace.reserve(10), 3) == 0.5
+    now = 200.0
+    assert pace.reserve(10) == 0
+
+
+def test_who_would_come_too_late_takes_nobodys_turn() -> None:
+    pace = Pace(1, 1.0, clock=lambda: 5.0)
+    pace.reserve(0)
+
+    with pytest.raises(TooSoon) as late:
+        pace.reserve(0.5)
+    assert late.value.seconds == 1.0
+    assert pace.reserve(1.0) == 1.0
