@@ -15,10 +15,10 @@ from domain.errors import BadRequest, Conflict, NotFound
 from domain.live import Live
 from domain.reactions import MAX_EMOJI_PER_MESSAGE, counted, is_emoji, react
 from domain.session_settings import SettingsChange
-from store import messages
+from store import messages, sessions
 from store.database import Pool
 from store.messages import Message
-from tests.support.lessons import MEMBERS, book, close_chat, database_pool, member
+from tests.support.lessons import MEMBERS, book, close_chat, database_pool, member, until_somebody_waits
 from tests.support.rooms import join, told, workers
 
 #: Different ones, each one emoji.
@@ -178,6 +178,23 @@ async def test_the_last_place_for_an_emoji_goes_to_one_of_those_who_race_for_it(
     again = await react(live, member(session_id, "boss"), str(message.id), MANY[0], reacted=True)
     assert again.reactions is not None
     assert again.reactions[MANY[0]] == 2, "one that is there already has room"
+
+
+async def test_a_class_that_reacts_at_once_leaves_the_database_to_the_others(live: Live) -> None:
+    session_id, other = await book(live.pool), await book(live.pool)
+    message = await say(live, session_id)
+    async with live.pool.acquire() as connection, connection.transaction():
+        await sessions.locked(connection, session_id)
+        reacting = [
+            asyncio.create_task(react(live, member(session_id, "kid"), str(message.id), emoji, reacted=True))
+            for emoji in MANY[:-1]
+        ]
+        await until_somebody_waits(live.pool)
+        async with asyncio.timeout(5):
+            await say(live, other)
+        assert not any(task.done() for task in reacting)
+    counts = [(await task).reactions for task in reacting]
+    assert sorted(len(one or {}) for one in counts) == list(range(1, MAX_EMOJI_PER_MESSAGE + 1))
 
 
 async def test_what_is_no_emoji_and_what_is_no_message_are_refused(live: Live) -> None:
