@@ -13,11 +13,18 @@ from store.database import Connection, Executor
 from store.errors import translated
 
 Action = Literal[
+    "availability_added",
+    "availability_deleted",
+    "booking_changed",
+    "booking_made",
+    "calendar_link_rotated",
     "message_deleted",
     "participant_kicked",
     "participant_readmitted",
     "permissions_changed",
     "profile_saved",
+    "session_changed",
+    "session_ended",
     "tutor_assigned",
     "tutor_unassigned",
 ]

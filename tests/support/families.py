@@ -21,6 +21,7 @@ FILLERS: Final[Mapping[tuple[str, str], str]] = {
     ("bookings", "{id}"): "lesson_id",
     ("messages", "{id}"): "message_id",
     ("participants", "{user_id}"): "student",
+    ("children", "{user_id}"): "student",
     ("availability", "{id}"): "slot_id",
     ("allocations", "{id}"): "allocation_id",
     ("bookings", "{id}.ics"): "lesson_file",
@@ -112,6 +113,7 @@ def fill(route: Route, *families: Family) -> str:
 #: A body that the route accepts from those who may; None where it takes none.
 BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any] | None]] = {
     ("POST", "/profiles"): {"user_id": "kid", "role": "student", "profile_data": {"name": "Changed"}},
+    ("PUT", "/children/{user_id}"): None,
     ("POST", "/bookings"): {
         "student_id": "kid",
         "teacher_id": "teach2",
