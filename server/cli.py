@@ -71,9 +71,9 @@ the same as it starts; this is for doing it before. Safe to run at any time, and
 
 _DEMO: Final = """\
 Put a sample school into DATABASE_URL, or into the embedded Postgres in DATA_DIR: 20 teachers, 200 students
-with their parents, a month of lessons around today, some chat, free hours and reviews, and five courses with
-live classes. Run again, it adds the days that have come since, and completes the lessons that are over. The ids
-of all its people begin with demo-.
+with their parents, a month of lessons around today, some chat, free hours and reviews, and five courses
+with live classes. Run again, it adds the days that have come since, and completes the lessons that are
+over. The ids of all its people begin with demo-.
 """
 
 _ISSUING: Final = """\
