@@ -110,6 +110,7 @@ def routes() -> list[Route]:
         Route("GET", "/sessions/{ref}/messages/{id}/reactions", reactions.index),
         Route("PUT", "/sessions/{ref}/messages/{id}/reactions/{emoji}", reactions.add),
         Route("DELETE", "/sessions/{ref}/messages/{id}/reactions/{emoji}", reactions.remove),
+        Route("GET", "/sessions/{ref}/reactions/mine", reactions.own),
         Route("PUT", "/sessions/{ref}/pinned-message", pins.put),
         Route("DELETE", "/sessions/{ref}/pinned-message", pins.delete),
         Route("GET", "/sessions/{ref}/timeline", timeline.index),
