@@ -12,7 +12,7 @@ from domain.errors import Conflict, Forbidden, NotFound, Unavailable, invalid
 from domain.events import Posted
 from domain.live import Live
 from realtime.log import Closed, Overloaded
-from store import messages, sessions
+from store import audit, messages, sessions
 from store.errors import Away, translated
 from store.messages import ChatClosed, Message, NewMessage
 
@@ -126,6 +126,13 @@ async def delete(live: Live, member: Member, message_id: str) -> Message:
             if message.deleted:
                 return message
             deleted, entry = await messages.delete(connection, message, actor_id=member.user_id)
+            await audit.append(
+                connection,
+                actor_id=member.user_id,
+                action="message_deleted",
+                subject=message.user_id,
+                details={"session_id": member.session_id, "message_id": message.id},
+            )
     live.publish([entry])
     return deleted
 

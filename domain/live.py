@@ -118,10 +118,26 @@ class Live:
         for user_id in user_ids:
             self.bus.publish(PEOPLE_CHANNEL, Event(name=PERSON_CHANGED, data={"userId": user_id}))
 
+    def tell_person(self, user_id: str, notification: dict[str, Any]) -> None:
+        """Show a notification to a person's connections on every worker. Best effort; see `domain.notifications`."""
+        data = {"userId": user_id, "notification": notification}
+        self.bus.publish(PEOPLE_CHANNEL, Event(name="notification", data=data))
+
     def _hear_of_person(self, news: Event) -> None:
-        user_id = news.data["userId"]
+        data = news.data
+        user_id = data["userId"]
+        if news.name == "notification":
+            self._notify(user_id, data["notification"])
+            return
         if user_id in self._people:
             self.person_news(user_id)
+
+    def _notify(self, user_id: str, notification: dict[str, Any]) -> None:
+        connections = self.connections_of(user_id)
+        if connections:
+            frame = event_frame(Event(name="notification", data=notification))
+            for connection in connections:
+                connection.send(frame)
 
     # People's connections on this worker
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ from domain import access
 from domain.access import Member
 from domain.errors import BadRequest, Conflict, Forbidden, NotFound
 from domain.live import Live
-from store import events, participants, sessions, users
+from store import audit, events, participants, sessions, users
+from store.audit import Action
 from store.database import Connection
 from store.errors import translated
 from store.events import LogEntry
@@ -57,8 +59,19 @@ async def change_participant(live: Live, member: Member, user_id: str, change: P
                     "cameraAllowed": after.camera_allowed,
                 }
                 entries.append(await _log(connection, member, "permissions_changed", data))
-            if after.was_kicked and not (before and before.was_kicked):
+                await _note(
+                    connection,
+                    member,
+                    "permissions_changed",
+                    user_id,
+                    {"mic_allowed": after.mic_allowed, "camera_allowed": after.camera_allowed},
+                )
+            was_kicked = before is not None and before.was_kicked
+            if after.was_kicked and not was_kicked:
                 entries.append(await _log(connection, member, "participant_kicked", {"userId": user_id}))
+                await _note(connection, member, "participant_kicked", user_id)
+            if was_kicked and not after.was_kicked:
+                await _note(connection, member, "participant_readmitted", user_id)
     live.publish(entries)
     return after
 
@@ -94,3 +107,16 @@ async def _check_target(connection: Connection, member: Member, user_id: str, ch
 
 async def _log(connection: Connection, member: Member, kind: events.Kind, data: dict[str, Any]) -> LogEntry:
     return await events.append(connection, member.session_id, kind=kind, user_id=member.user_id, data=data)
+
+
+async def _note(
+    connection: Connection, member: Member, action: Action, user_id: str, details: Mapping[str, Any] | None = None
+) -> None:
+    """Write into the audit log what was done to `user_id` in this session."""
+    await audit.append(
+        connection,
+        actor_id=member.user_id,
+        action=action,
+        subject=user_id,
+        details={"session_id": member.session_id, **(details or {})},
+    )

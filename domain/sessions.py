@@ -9,7 +9,8 @@ from domain import access
 from domain.access import Member
 from domain.errors import Conflict, Forbidden
 from domain.live import Live
-from store import sessions
+from store import audit, sessions
+from store.audit import Action
 from store.database import Connection
 from store.errors import translated
 from store.events import LogEntry
@@ -56,7 +57,8 @@ def check_transition(now: Status, wanted: Status) -> None:
 async def move(live: Live, member: Member, status: Status) -> Session:
     """Start or end a session; the host may. To where it is already: nothing happens.
 
-    The end of a booking's session completes the booking: one act.
+    The end of a booking's session completes the booking, pending or confirmed: one act. It stands in the audit log,
+    and so does whatever else an administrator changes here.
     """
     access.require_host(member)
     entries: list[LogEntry] = []
@@ -87,9 +89,13 @@ async def update(
             session = await _locked(connection, member)
             if status is not None:
                 entries += await _move_locked(connection, session, member, status)
+            details = {"notes": notes, "files": files, "recording_enabled": recording_enabled}
+            replaced = [name for name, value in details.items() if value is not None]
             await sessions.save_details(
                 connection, session.id, notes=notes, files=files, recording_enabled=recording_enabled
             )
+            if replaced and member.role == "admin":
+                await _note(connection, session, member, "session_changed", {"changed": replaced})
             updated = await _again(connection, member)
     live.publish(entries)
     return updated
@@ -102,7 +108,23 @@ async def _move_locked(connection: Connection, session: Session, member: Member,
     entry = await sessions.set_status(connection, session.id, status, actor_id=member.user_id)
     if status == "ended":
         await sessions.complete_booking(connection, session.id)
+        await _note(connection, session, member, "session_ended", {})
+    elif member.role == "admin":
+        await _note(connection, session, member, "session_changed", {"changed": ["status"]})
     return [entry]
+
+
+async def _note(
+    connection: Connection, session: Session, member: Member, action: Action, details: Mapping[str, Any]
+) -> None:
+    """Write into the audit log what was done to the session's student, or where it has none to its host."""
+    await audit.append(
+        connection,
+        actor_id=member.user_id,
+        action=action,
+        subject=session.student_id or session.host_id,
+        details={"session_id": session.id, **details},
+    )
 
 
 async def _locked(connection: Connection, member: Member) -> Session:

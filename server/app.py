@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -17,6 +18,7 @@ from aiohttp import web
 from domain.keys import fetcher
 from domain.live import Live
 from domain.people import People
+from domain.reminders import Reminders
 from domain.tokens import JwksVerifier, SecretVerifier, Verifier
 from handlers.addresses import client_address
 from handlers.encounters import Encounters
@@ -65,6 +67,8 @@ def build(
     edge.guard(app)
     app[STATE] = State()
     app[keys.PAGE_CACHE] = PageCache()
+    app[keys.TRUSTED_PROXIES] = settings.trusted_proxies
+    app[keys.CANCEL_NOTICE] = timedelta(minutes=settings.booking_cancel_notice_minutes)
     app[SOCKETS] = SocketServer(
         limits=settings.limits,
         cors_origins=settings.cors_origins,
@@ -88,6 +92,8 @@ def build(
     app.cleanup_ctx.append(partial(_database, settings=settings, dsn=dsn))
     app.cleanup_ctx.append(partial(_verifier, settings=settings, demo_secret=demo_secret))
     app.cleanup_ctx.append(partial(_live, settings=settings))
+    if settings.reminder_minutes:
+        app.cleanup_ctx.append(partial(_reminders, lead=timedelta(minutes=settings.reminder_minutes)))
     return app
 
 
@@ -145,6 +151,13 @@ async def _live(app: web.Application, *, settings: Settings) -> AsyncIterator[No
                 await close()
         except TimeoutError:
             logger.warning("server.close_cut", part=part)
+
+
+async def _reminders(app: web.Application, *, lead: timedelta) -> AsyncIterator[None]:
+    reminders = Reminders(app[keys.LIVE], lead)
+    reminders.start()
+    yield
+    await reminders.close()
 
 
 async def _cut(app: web.Application) -> None:

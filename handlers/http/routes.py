@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -9,7 +10,23 @@ import aiohttp_cors
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from handlers.http import bookings, demo, health, messages, participants, profiles, sessions, timeline
+from handlers.http import (
+    admin,
+    allocations,
+    availability,
+    bookings,
+    calendars,
+    children,
+    demo,
+    health,
+    messages,
+    participants,
+    profiles,
+    reviews,
+    search,
+    sessions,
+    timeline,
+)
 from handlers.http.edge import REQUEST_ID_HEADER, open_to_everyone
 
 #: Headers that scripts from other origins may read.
@@ -19,8 +36,14 @@ ALLOWED_HEADERS: Final = (hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.IF_NONE_MA
 PREFLIGHT_SECONDS: Final = 600
 
 
+_PARAMETER: Final = re.compile(r"{(\w+)}")
+
+
 class Route(NamedTuple):
-    """One line of the API. `public`: needs no token; its handler may still ask who it is."""
+    """One line of the API. `public`: needs no token; its handler may still ask who it is.
+
+    A parameter of the path is any text without a slash.
+    """
 
     method: str
     path: str
@@ -34,11 +57,23 @@ def routes() -> list[Route]:
         Route("GET", "/readyz", health.readyz, public=True),
         Route("GET", "/profiles", profiles.show),
         Route("POST", "/profiles", profiles.save),
+        Route("GET", "/children", children.index),
+        Route("PUT", "/children/{user_id}", children.accept),
+        Route("DELETE", "/children/{user_id}", children.leave),
         Route("GET", "/bookings", bookings.index),
         Route("POST", "/bookings", bookings.create),
+        Route("GET", "/bookings/{id}.ics", calendars.booking),  # before the next, which it looks like
         Route("GET", "/bookings/{id}", bookings.show),
         Route("PATCH", "/bookings/{id}", bookings.change),
         Route("GET", "/bookings/{id}/session", bookings.session),
+        Route("POST", "/bookings/{id}/review", reviews.create),
+        Route("GET", "/search/teachers", search.teachers),
+        Route("GET", "/availability", availability.index),
+        Route("POST", "/availability", availability.create),
+        Route("DELETE", "/availability/{id}", availability.delete),
+        Route("GET", "/calendar", calendars.show),
+        Route("POST", "/calendar/rotate", calendars.rotate),
+        Route("GET", "/calendar/{user}.ics", calendars.feed, public=True),  # its link has a token of its own
         Route("POST", "/sessions", sessions.create),
         Route("GET", "/sessions/{ref}", sessions.show),
         Route("PUT", "/sessions/{ref}", sessions.change),
@@ -49,6 +84,13 @@ def routes() -> list[Route]:
         Route("GET", "/sessions/{ref}/timeline", timeline.index),
         Route("GET", "/sessions/{ref}/participants", participants.index),
         Route("PATCH", "/sessions/{ref}/participants/{user_id}", participants.change),
+        Route("GET", "/admin/stats", admin.stats),
+        Route("GET", "/admin/students", admin.students),
+        Route("GET", "/admin/tutors", admin.tutors),
+        Route("GET", "/admin/allocations", allocations.index),
+        Route("POST", "/admin/allocations", allocations.create),
+        Route("DELETE", "/admin/allocations/{id}", allocations.delete),
+        Route("GET", "/admin/audit", admin.audit_log),
     ]
 
 
@@ -68,7 +110,8 @@ def apply(app: web.Application, cors_origins: Sequence[str], listed: Sequence[Ro
         by_path.setdefault(route.path, []).append(route)
     for path, of_path in by_path.items():
         # One resource per path: a preflight is answered by the first that fits.
-        resource = app.router.add_resource(path)
+        # Left to itself, aiohttp takes no braces for a parameter, and ids of people may have some.
+        resource = app.router.add_resource(_PARAMETER.sub(r"{\1:[^/]+}", path))
         for route in of_path:
             for method in _methods(route):
                 added = resource.add_route(method, route.handler)

@@ -7,6 +7,7 @@ import asyncio
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +16,7 @@ import pytest
 import structlog
 
 from domain.tokens import SecretVerifier
-from server import logging, run
+from server import cli, logging, run
 from server.cli import main
 from server.settings import DEMO_SECRET_FILE, SETTINGS, Settings
 
@@ -186,7 +187,55 @@ def test_migrate_without_its_database_says_so_without_its_password(
     assert "xyzzy" not in said
 
 
-@pytest.mark.parametrize("command", ["", "serve", "migrate", "token"])
+class Noon(datetime):
+    """A clock that stands, until somebody moves it: no midnight comes between two runs."""
+
+    days = 0
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Noon:
+        return cls(2026, 11, 18, 12, tzinfo=tz) + timedelta(days=cls.days)
+
+
+async def test_demo_fills_a_database_and_says_how_to_sign_in(
+    empty_database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"DATABASE_URL": empty_database, "PORT": "8123"}
+    monkeypatch.setattr(cli, "datetime", Noon)
+    for days, said in ((0, "Added 380 people, "), (0, "Nothing to do: "), (40, "Added 0 people, ")):
+        monkeypatch.setattr(Noon, "days", days)
+        status = await asyncio.to_thread(main, ["demo"], environment)
+        printed = capsys.readouterr().out
+        assert (status, printed[: len(said)]) == (0, said)
+        assert ("lessons that are over" in printed) == (days == 40)
+        assert "encounters token --sub demo-teacher-01 --role teacher" in printed
+        as_teacher, as_student = re.findall(r"http://127.0.0.1:8123/\?as=(\S+)&session=(\S+)", printed)
+        connection = await asyncpg.connect(empty_database)
+        lesson = await connection.fetchrow(
+            "SELECT b.* FROM sessions s JOIN bookings b ON b.id = s.id WHERE room_name = $1", as_teacher[1]
+        )
+        await connection.close()
+        assert lesson is not None
+        assert (lesson["teacher_id"], lesson["student_id"]) == (as_teacher[0], as_student[0])
+        assert as_student[1] == as_teacher[1]
+        assert max(map(len, printed.splitlines())) <= 110
+
+
+def test_demo_uses_the_embedded_database_where_none_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o711)
+    assert main(["demo"], {"DATA_DIR": str(tmp_path / "d")}) == 0
+    assert capsys.readouterr().out.startswith("Added 380 people")
+
+
+def test_demo_without_its_database_says_so_without_its_password(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capsys, 1, "demo", DATABASE_URL="postgresql://u:xyzzy@127.0.0.1:1/d")
+    assert "cannot be put into the database" in said
+    assert "xyzzy" not in said
+
+
+@pytest.mark.parametrize("command", ["", "serve", "migrate", "demo", "token"])
 def test_help_is_for_reading(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"] if command else ["--help"], {})
@@ -195,6 +244,17 @@ def test_help_is_for_reading(command: str, capsys: pytest.CaptureFixture[str]) -
     assert max(map(len, said.splitlines())) <= 110
     if command == "serve":
         assert all(setting.name in said for setting in SETTINGS)
+
+
+def test_the_request_that_a_token_is_shown_with_is_one_that_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["token", "--help"], {})
+    said = capsys.readouterr().out
+    issued = re.search(r"\$\(encounters token --sub (\S+) --role teacher\)", said)
+    asked = re.search(r'"http://127\.0\.0\.1:8080/bookings\?teacher_id=(\S+)"', said)
+    assert issued
+    assert asked
+    assert issued[1] == asked[1], "one's own bookings"
 
 
 def test_python_m_server_is_the_command() -> None:

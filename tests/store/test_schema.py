@@ -1,18 +1,29 @@
-"""Migrations: applied once, all or nothing, whoever starts first."""
+"""Migrations: applied once, each all or nothing, whoever starts first, while others go on."""
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import random
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from textwrap import dedent
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from alembic import command
+from alembic.config import Config
+from structlog.testing import capture_logs
 
-from store import schema
+from domain.identity import Identity
+from store import bookings, messages, schema, users
+from store.database import Pool, connect
+from store.messages import NewMessage
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +62,15 @@ async def ask(dsn: str, query: str) -> object:
         await connection.close()
 
 
+async def execute(dsn: str, *statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 async def test_an_empty_database_gets_everything_once(empty_database: str) -> None:
     assert await schema.pending(empty_database)
     applied = await schema.migrate(empty_database)
@@ -70,12 +90,16 @@ async def test_only_what_is_missing_is_applied(empty_database: str, migrations: 
     assert await ask(empty_database, "SELECT b FROM a") == 2
 
 
-async def test_a_failure_leaves_nothing_behind(empty_database: str, migrations: Path) -> None:
+async def test_a_revision_that_fails_leaves_nothing_behind_and_those_before_it_stand(
+    empty_database: str, migrations: Path
+) -> None:
     add_revision(migrations, "0002", "0001", "CREATE TABLE b (id int)", "SELECT 1/0")
     with pytest.raises(schema.MigrationFailed, match="division by zero"):
         await schema.migrate(empty_database, migrations=migrations)
-    assert await ask(empty_database, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+    assert await ask(empty_database, "SELECT to_regclass('b')") is None
     assert await schema.pending(empty_database, migrations=migrations)
+    (migrations / "versions" / "0002_x.py").unlink()
+    assert not await schema.pending(empty_database, migrations=migrations)
 
 
 async def test_workers_that_start_at_once_apply_it_once(empty_database: str, migrations: Path) -> None:
@@ -113,8 +137,60 @@ async def test_a_database_of_a_newer_release_is_left_alone(empty_database: str, 
     (migrations / "versions" / "0002_x.py").unlink()
     assert not await schema.pending(empty_database, migrations=migrations)
     assert await schema.migrate(empty_database, migrations=migrations) == []
-    # As in a race: the newer release came between the look and the lock.
-    assert await schema._upgrade(empty_database, migrations) == []
+
+
+async def test_a_newer_release_may_come_between_the_look_and_the_lock(empty_database: str, migrations: Path) -> None:
+    add_revision(migrations, "0002", "0001")
+    await schema.migrate(empty_database, migrations=migrations)
+    (migrations / "versions" / "0002_x.py").unlink()
+    changed: list[Config] = []
+    assert (await schema._change(empty_database, migrations, changed.append), changed) == ([], [])
+
+
+async def test_a_revision_waits_for_its_tables_and_holds_up_nobody(empty_database: str, migrations: Path) -> None:
+    await schema.migrate(empty_database, migrations=migrations)
+    add_revision(migrations, "0002", "0001", "CREATE TABLE b (id int)")
+    add_revision(migrations, "0003", "0002", "ALTER TABLE a ADD b int")
+    user, other = await asyncpg.connect(empty_database), await asyncpg.connect(empty_database)
+    try:
+        transaction = user.transaction()
+        await transaction.start()
+        await user.execute("INSERT INTO a VALUES (2)")
+        migration = asyncio.create_task(schema.migrate(empty_database, migrations=migrations))
+        with capture_logs() as lines:
+            while len(lines) < 2:
+                # Behind the migration's lock at the worst, which is given up long before this one's patience.
+                await other.execute("SET lock_timeout = '2s'; INSERT INTO a VALUES (3)")
+                await asyncio.sleep(0.01)
+        assert {(line["event"], *line["after"]) for line in lines} == {("migration.tries_again", "0002")}
+        assert "lock timeout" in lines[0]["reason"]
+        assert await ask(empty_database, "SELECT to_regclass('b')::text") == "b"
+        await transaction.commit()
+        assert await migration == ["0002", "0003"]
+    finally:
+        await user.close()
+        await other.close()
+    assert await ask(empty_database, "SELECT count(*) > 2 FROM a WHERE b IS NULL")
+
+
+async def test_a_revision_does_not_wait_for_ever(
+    empty_database: str, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await schema.migrate(empty_database, migrations=migrations)
+    add_revision(migrations, "0002", "0001", "ALTER TABLE a ADD b int")
+    monkeypatch.setattr(schema, "LOCK_SECONDS", 0.5)
+    user = await asyncpg.connect(empty_database)
+    try:
+        async with user.transaction():
+            await user.execute("INSERT INTO a VALUES (2)")
+            with pytest.raises(schema.MigrationFailed, match="lock timeout"):
+                await schema.migrate(empty_database, migrations=migrations)
+        await user.execute("SELECT pg_advisory_lock($1)", schema.LOCK_KEY)
+        with pytest.raises(schema.MigrationFailed, match="another migration"):
+            await schema.migrate(empty_database, migrations=migrations)
+    finally:
+        await user.close()
+    assert await schema.migrate(empty_database, migrations=migrations) == ["0002"]
 
 
 async def test_two_newest_revisions_are_a_mistake(migrations: Path) -> None:
@@ -146,6 +222,173 @@ def test_every_revision_of_ours_is_named_as_its_file() -> None:
     files = {file.name.partition("_")[0] for file in (schema.MIGRATIONS / "versions").glob("[0-9]*.py")}
     assert known == files
     assert head == max(files)
+
+
+async def to(dsn: str, revision: str) -> None:
+    """Have the schema of another release."""
+    step = command.downgrade if await ask(dsn, "SELECT to_regclass('alembic_version')") else command.upgrade
+    await schema._change(dsn, schema.MIGRATIONS, lambda config: step(config, revision))
+
+
+async def shape(dsn: str) -> set[str]:
+    """Every column, index, constraint, trigger and function that there is."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            """
+            SELECT concat_ws(' ', table_name, column_name, data_type, column_default, is_nullable)
+            FROM information_schema.columns WHERE table_schema = 'public'
+            UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+            UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid))
+            FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+            UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+            UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+            """
+        )
+        return {row[0] for row in rows}
+    finally:
+        await connection.close()
+
+
+async def test_the_way_back_and_forth_keeps_the_data_and_leads_to_the_same_schema(empty_database: str) -> None:
+    await schema.migrate(empty_database)
+    before = await shape(empty_database)
+    await execute(empty_database, SEED, allocation(), review(), slot())
+    await to(empty_database, "0001")
+    assert await ask(empty_database, "SELECT to_regclass('directory')") is None
+    assert await schema.migrate(empty_database) == ["0002", "0003", "0004"]
+    assert await shape(empty_database) == before
+    assert await ask(empty_database, "SELECT count(*) FROM session_messages") == 1
+    assert await ask(empty_database, "SELECT string_agg(user_id, ' ' ORDER BY user_id) FROM directory") == "p s t"
+    await to(empty_database, "base")
+    assert {line.split()[0] for line in await shape(empty_database)} <= {"alembic_version", "CREATE"}
+    await schema.migrate(empty_database)
+    assert await shape(empty_database) == before
+    await execute(empty_database, SEED)
+
+
+async def test_an_index_that_was_left_unfinished_is_made_anew(empty_database: str) -> None:
+    await to(empty_database, "0001")
+    await execute(
+        empty_database,
+        SEED + "INSERT INTO sessions SELECT (jsonb_populate_record(s, jsonb_build_object("
+        "'id', gen_random_uuid(), 'kind', 'course', 'booking_id', NULL, 'room_name', 'b'))).* FROM sessions s",
+    )
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await execute(empty_database, "CREATE UNIQUE INDEX CONCURRENTLY sessions_live ON sessions (status)")
+    broken = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+    assert await ask(empty_database, broken) == 1
+    await schema.migrate(empty_database)
+    assert await ask(empty_database, broken) == 0
+    made = await ask(empty_database, "SELECT indexdef FROM pg_indexes WHERE indexname = 'sessions_live'")
+    assert "(id) WHERE" in str(made)
+
+
+async def test_a_revision_that_was_cut_off_half_way_is_applied(empty_database: str) -> None:
+    """As if the machine had gone down behind what is committed apart."""
+    await to(empty_database, "0002")
+    await execute(empty_database, "INSERT INTO users (id, role) VALUES ('t', 'teacher'), ('s', 'student')")
+    await schema.migrate(empty_database)
+    whole = await shape(empty_database)
+    await execute(
+        empty_database,
+        "DROP TABLE reviews, teacher_ratings, allocations, audit_log, booking_reminders, calendar_links, server_keys;"
+        "DROP FUNCTION audit_log_stays_as_it_is; DROP TRIGGER bookings_count_changes ON bookings;"
+        "DROP FUNCTION bookings_count_change; ALTER TABLE bookings DROP COLUMN calendar_sequence;"
+        "DELETE FROM directory WHERE user_id = 's'; UPDATE alembic_version SET version_num = '0002'",
+    )
+    assert await schema.migrate(empty_database) == ["0003", "0004"]
+    assert await shape(empty_database) == whole
+    assert await ask(empty_database, "SELECT count(*) FROM directory") == 2
+
+
+class Traffic:
+    """What people do while the schema changes, as the server does it, with time for the migration in between."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.ended = asyncio.Event()
+        self.done: Counter[str] = Counter()
+        self.session_id = UUID(int=1)
+
+    async def go_on(self) -> None:
+        async with asyncio.TaskGroup() as everybody:
+            for act in (self.write, self.edit, self.change_booking, self.come, self.rename):
+                for _ in range(2):
+                    everybody.create_task(self.repeat(act))
+
+    async def repeat(self, act: Callable[[], Awaitable[None]]) -> None:
+        while not self.ended.is_set():
+            await act()
+            self.done[act.__name__] += 1
+
+    def new(self) -> NewMessage:
+        return NewMessage(
+            id=messages.new_id(), session_id=self.session_id, user_id="s", sender_name="S", text="hi", client_id=None
+        )
+
+    async def write(self) -> None:
+        [outcome] = await messages.append(self.pool, [self.new()])
+        assert isinstance(outcome, messages.Appended)
+
+    async def edit(self) -> None:
+        page = await messages.page(self.pool, self.session_id, before=None, after=None, limit=1)
+        assert page is not None
+        async with self.pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM sessions WHERE id = $1 FOR NO KEY UPDATE", self.session_id)
+            await asyncio.sleep(0.01)
+            await messages.edit(connection, page.messages[0], text="ho", actor_id="s")
+
+    async def change_booking(self) -> None:
+        async with self.pool.acquire() as connection, connection.transaction():
+            await bookings.take_turns(connection, ["s", "t"])
+            booking = await bookings.locked(connection, self.session_id)
+            assert booking is not None
+            await asyncio.sleep(0.01)
+            status: bookings.Status = "pending" if booking.status == "confirmed" else "confirmed"
+            await bookings.save(
+                connection, booking.id, status=status, start_time=booking.start_time, end_time=booking.end_time
+            )
+            await connection.execute("UPDATE sessions SET updated_at = now() WHERE id = $1", booking.id)
+
+    async def come(self) -> None:
+        await users.upsert_from_token(self.pool, Identity(user_id=f"new-{uuid4()}", role="student", first_name="New"))
+
+    async def rename(self) -> None:
+        who = f"u{random.randint(1, PEOPLE)}"
+        await users.upsert_from_token(self.pool, Identity(user_id=who, role="teacher", first_name=str(uuid4())))
+
+
+#: Who are there when the directory is made: several batches.
+PEOPLE = 4000
+
+
+async def test_the_schema_changes_while_people_go_on(empty_database: str) -> None:
+    await to(empty_database, "0001")
+    await execute(
+        empty_database,
+        SEED,
+        "UPDATE sessions SET last_seq = 1",
+        "INSERT INTO users (id, role, first_name)"
+        f" SELECT 'u' || n, 'teacher', 'Old' FROM generate_series(1, {PEOPLE}) n",
+    )
+    pool = await connect(empty_database, size=8)
+    try:
+        traffic = Traffic(pool)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(traffic.go_on())
+            await until(lambda: len(traffic.done) == 5)
+            assert await schema.migrate(empty_database) == ["0002", "0003", "0004"]
+            at_the_end = traffic.done.copy()
+            await until(lambda: all(traffic.done[act] > count + 2 for act, count in at_the_end.items()))
+            traffic.ended.set()
+        wrong = await pool.fetchval(
+            "SELECT count(*) FROM users u LEFT JOIN directory d ON d.user_id = u.id"
+            " WHERE d.sort_name IS DISTINCT FROM btrim(search_folded(concat_ws(' ', u.last_name, u.first_name)))"
+        )
+        assert wrong == 0
+    finally:
+        await pool.close()
 
 
 #: What Postgres calls a constraint that nobody named. Primary keys keep that name: their tables have one each.
@@ -194,6 +437,42 @@ VISIT = (
 )
 
 
+SLOT = (
+    "INSERT INTO availability_slots (id, teacher_id, series_id, start_time, end_time)"
+    " SELECT gen_random_uuid(), '{teacher}', {series}, '2030-01-01 09:00Z', '{end}' FROM generate_series(1, {times})"
+)
+SERIES = (
+    "INSERT INTO availability_series (id, teacher_id, weekday, starts, ends, timezone, until)"
+    " VALUES (gen_random_uuid(), '{teacher}', {weekday}, '09:00', '{ends}', 'UTC', '2030-12-31')"
+)
+
+
+def slot(teacher: str = "t", series: str = "NULL", end: str = "2030-01-01 10:00Z", times: int = 1) -> str:
+    return SLOT.format(teacher=teacher, series=series, end=end, times=times)
+
+
+def series(teacher: str = "t", weekday: int = 1, ends: str = "10:00") -> str:
+    return SERIES.format(teacher=teacher, weekday=weekday, ends=ends)
+
+
+REVIEW = (
+    "INSERT INTO reviews (booking_id, author_id, rating, comment)"
+    " SELECT id, '{author}', {stars}, {comment} FROM bookings"
+)
+ALLOCATION = (
+    "INSERT INTO allocations (id, student_id, tutor_id, subject_id, created_by)"
+    " SELECT gen_random_uuid(), '{student}', '{tutor}', '{subject}', 'boss' FROM generate_series(1, {times})"
+)
+
+
+def review(author: str = "s", stars: int = 5, comment: str = "''") -> str:
+    return REVIEW.format(author=author, stars=stars, comment=comment)
+
+
+def allocation(student: str = "s", tutor: str = "t", subject: str = "Maths", times: int = 1) -> str:
+    return ALLOCATION.format(student=student, tutor=tutor, subject=subject, times=times)
+
+
 def message(seq: str = "2", user: str = "'s'", text: str = "'x'", client: str = "NULL", deleted: str = "NULL") -> str:
     return MESSAGE.format(seq=seq, user=user, text=text, client=client, deleted=deleted)
 
@@ -238,6 +517,25 @@ def booking(**changes: str) -> str:
         (VISIT.format(user="t", left="NULL", times=1), "session_visits_participant_exists"),
         (VISIT.format(user="s", left="NULL", times=2), "session_visits_one_open"),
         (VISIT.format(user="s", left="now() - interval '1 second'", times=1), "session_visits_in_order"),
+        (slot(times=2), "availability_slots_apart"),
+        (slot(teacher="x"), "availability_slots_teacher_exists"),
+        (slot(series="gen_random_uuid()"), "availability_slots_series_exists"),
+        (slot(end="2030-01-01 09:00Z"), "availability_slots_end_after_start"),
+        (slot(end="2030-01-02 09:01Z"), "availability_slots_not_too_long"),
+        (series(teacher="x"), "availability_series_teacher_exists"),
+        (series(weekday=0), "availability_series_weekday_known"),
+        (series(ends="09:00"), "availability_series_end_after_start"),
+        (series(ends="00:01"), "availability_series_end_after_start"),
+        ("INSERT INTO directory VALUES ('x', 'student', 'x', '')", "directory_user_exists"),
+        (review(author="x"), "reviews_author_exists"),
+        (review(stars=6), "reviews_rating_in_stars"),
+        (review(comment="repeat('x', 2001)"), "reviews_comment_length"),
+        ("INSERT INTO teacher_ratings VALUES ('x', 5, 1)", "teacher_ratings_teacher_exists"),
+        ("INSERT INTO teacher_ratings VALUES ('t', 0, 0)", "teacher_ratings_of_reviews"),
+        (allocation(student="x"), "allocations_student_exists"),
+        (allocation(tutor="x"), "allocations_tutor_exists"),
+        (allocation(subject=""), "allocations_subject_length"),
+        (allocation(times=2), "allocations_made_once"),
     ],
 )
 async def test_the_database_itself_refuses_what_must_not_be(database: str, statement: str, constraint: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from datetime import UTC, datetime, timedelta
+from itertools import count, pairwise
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,7 +21,22 @@ FILLERS: Final[Mapping[tuple[str, str], str]] = {
     ("bookings", "{id}"): "lesson_id",
     ("messages", "{id}"): "message_id",
     ("participants", "{user_id}"): "student",
+    ("children", "{user_id}"): "student",
+    ("availability", "{id}"): "slot_id",
+    ("allocations", "{id}"): "allocation_id",
+    ("bookings", "{id}.ics"): "lesson_file",
+    ("calendar", "{user}.ics"): "student_file",
 }
+
+
+#: Slots lie one after the other, beyond all lessons, so that none is booked.
+_hours: Final = count(400 * 24)
+
+
+def slot_times(hours: int) -> dict[str, str]:
+    """An hour so many hours from now, as a body says it."""
+    start = datetime.now(UTC) + timedelta(hours=hours)
+    return {"start_time": start.isoformat(), "end_time": (start + timedelta(hours=1)).isoformat()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +49,16 @@ class Family:
     lesson_id: UUID
     room_name: str
     message_id: UUID
+    slot_id: UUID
+    allocation_id: UUID
+
+    @property
+    def lesson_file(self) -> str:
+        return f"{self.lesson_id}.ics"
+
+    @property
+    def student_file(self) -> str:
+        return f"{self.student}.ics"
 
 
 async def make_family(app: App, *, student: str, teacher: str, parent: str) -> Family:
@@ -41,8 +67,13 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
     path = f"/sessions/{lesson_id}"
     said = await app.call(student, "POST", f"{path}/messages", {"text": SECRET_WORDS})
     note = {"text": SECRET_WORDS, "timestamp": "2030-01-01T00:00:00Z"}
+    offered = await app.call(teacher, "POST", "/availability", {"teacher_id": teacher, **slot_times(next(_hours))})
+    allocation = {"studentId": student, "tutorId": teacher, "subjectId": "Mathematics"}
+    assigned = await app.call("boss", "POST", "/admin/allocations", allocation)
     for answer in (
         said,
+        offered,
+        assigned,
         await app.call(teacher, "PUT", path, {"status": "active", "notes": [note]}),
         await app.call(teacher, "PATCH", f"{path}/participants/{student}", {"micAllowed": False}),
     ):
@@ -55,6 +86,8 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
         lesson_id=lesson_id,
         room_name=room_name,
         message_id=UUID(said.body["id"]),
+        slot_id=UUID(offered.body["id"]),
+        allocation_id=UUID(assigned.body["id"]),
     )
 
 
@@ -77,9 +110,10 @@ def fill(route: Route, *families: Family) -> str:
     return path
 
 
-#: A body that the route accepts from those who may, where it takes one.
-BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
+#: A body that the route accepts from those who may; None where it takes none.
+BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any] | None]] = {
     ("POST", "/profiles"): {"user_id": "kid", "role": "student", "profile_data": {"name": "Changed"}},
+    ("PUT", "/children/{user_id}"): None,
     ("POST", "/bookings"): {
         "student_id": "kid",
         "teacher_id": "teach2",
@@ -87,11 +121,15 @@ BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
         "end_time": "2040-01-01T10:00:00Z",
     },
     ("PATCH", "/bookings/{id}"): {"status": "cancelled"},
+    ("POST", "/bookings/{id}/review"): {"rating": 5, "comment": "Patient."},
+    ("POST", "/availability"): {"teacher_id": "teach", **slot_times(30 * 24)},
+    ("POST", "/calendar/rotate"): None,
     ("POST", "/sessions"): {},
     ("PUT", "/sessions/{ref}"): {"notes": []},
     ("POST", "/sessions/{ref}/messages"): {"text": "changed"},
     ("PATCH", "/sessions/{ref}/messages/{id}"): {"text": "changed"},
     ("PATCH", "/sessions/{ref}/participants/{user_id}"): {"wasKicked": True},
+    ("POST", "/admin/allocations"): {"studentId": "kid", "tutorId": "teach2", "subjectId": "Poetry"},
 }
 
 
@@ -99,6 +137,6 @@ def body_for(route: Route) -> Mapping[str, Any] | None:
     """A body that is sound. None: the route takes none."""
     if route.method in ("GET", "HEAD", "DELETE"):
         return None
-    body = BODIES.get((route.method, route.path))
-    assert body is not None, f"{route.method} {route.path} is new: say in {__name__}.BODIES what it takes"
-    return body
+    key = (route.method, route.path)
+    assert key in BODIES, f"{route.method} {route.path} is new: say in {__name__}.BODIES what it takes"
+    return BODIES[key]

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from store import visits
+from domain.identity import Identity
+from store import users, visits
 from store.visits import Change
 from tests.support.apps import App, contents, running_app
 from tests.support.lessons import MEMBERS, STRANGERS
@@ -59,6 +60,13 @@ async def test_a_participant_is_s2s_document_with_online(app: App) -> None:
         "online": True,
     }
     assert student == shared | {"userId": "kid", "name": "Kid", "role": "student", "online": False}
+
+
+async def test_an_id_with_braces_is_an_id(app: App) -> None:
+    await users.upsert_from_token(app.pool, Identity(user_id="{kid}", role="student", first_name="Kid"))
+    session_id = await app.book(student="{kid}")
+    status, document = await change(app, session_id, "%7Bkid%7D", micAllowed=False)
+    assert (status, document["userId"], document["micAllowed"]) == (200, "{kid}", False)
 
 
 async def test_nobody_has_come_yet(app: App) -> None:
