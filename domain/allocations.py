@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -11,10 +10,10 @@ from domain import notifications, people
 from domain.errors import NotFound, invalid
 from domain.identity import Identity
 from domain.live import Live
-from domain.notifications import Notification
+from domain.notifications import Told
 from domain.refusals import Meanings, refusals_named
 from store import allocations, audit, users
-from store.database import Pool
+from store.database import Connection, Pool
 from store.errors import translated
 from store.users import User
 
@@ -45,6 +44,7 @@ async def assign(live: Live, identity: Identity, new: NewAllocation) -> tuple[UU
         await users.find(live.pool, new.tutor_id),
         teacher_field="tutor_id",
     )
+    told: list[Told] = []
     with refusals_named(_REFUSALS), translated():
         async with live.pool.acquire() as connection, connection.transaction():
             allocation_id, is_new = await allocations.insert(
@@ -55,7 +55,7 @@ async def assign(live: Live, identity: Identity, new: NewAllocation) -> tuple[UU
                 created_by=identity.user_id,
             )
             if is_new:
-                # Once notifications are stored, the tutor's is written here, in this transaction.
+                told.append(await _tell_tutor(connection, allocation_id, student, tutor, new.subject_id))
                 await audit.append(
                     connection,
                     actor_id=identity.user_id,
@@ -67,19 +67,18 @@ async def assign(live: Live, identity: Identity, new: NewAllocation) -> tuple[UU
                         "subject_id": new.subject_id,
                     },
                 )
-    if is_new:
-        notifications.push(live, [_tutors_notification(allocation_id, student, tutor, new.subject_id)])
+    notifications.push(live, *told)
     return allocation_id, is_new
 
 
-def _tutors_notification(allocation_id: UUID, student: User, tutor: User, subject_id: str) -> Notification:
-    return Notification(
-        user_id=tutor.id,
+async def _tell_tutor(connection: Connection, allocation_id: UUID, student: User, tutor: User, subject_id: str) -> Told:
+    return await notifications.to_people(
+        connection,
+        [tutor.id],
         kind="allocation",
         title="You have a new student",
         body=f"{student.name or student.id}: {subject_id}",
-        data={"allocation_id": str(allocation_id), "student_id": student.id, "subject_id": subject_id},
-        created_at=datetime.now(UTC),
+        data={"allocation_id": allocation_id, "student_id": student.id, "subject_id": subject_id},
     )
 
 

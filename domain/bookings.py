@@ -23,8 +23,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
+from domain import booking_news, notifications
+from domain.booking_news import is_moved
 from domain.errors import BadRequest, Conflict, EncountersError, Forbidden, NotFound, invalid
 from domain.identity import Identity
+from domain.notifications import Told
 from domain.people import NO_STUDENT, NO_TEACHER, check_student_and_teacher, timezone_problem
 from domain.refusals import Meanings, refusals_named
 from domain.wall_clock import weekly_from
@@ -37,7 +40,7 @@ from store.users import User
 
 if TYPE_CHECKING:
     from domain.live import Live
-    from store.database import Connection, Executor, Pool
+    from store.database import Connection, Executor
 
 MAX_DURATION: Final = timedelta(hours=8)
 #: How far a start may lie in the past: clocks differ, and a request takes its time.
@@ -192,10 +195,6 @@ def changed(
     return after
 
 
-def is_moved(booking: Booking, after: Booking) -> bool:
-    return (booking.start_time, booking.end_time) != (after.start_time, after.end_time)
-
-
 def _check_notice(booking: Booking, notice: timedelta, now: datetime) -> None:
     if notice and now > booking.start_time - notice:
         raise Conflict(
@@ -250,8 +249,8 @@ async def read(executor: Executor, identity: Identity, booking_id: UUID) -> Book
     return booking
 
 
-async def book(pool: Pool, identity: Identity, new: NewBooking) -> UUID:
-    """Make a pending booking and its session, which share the id.
+async def book(live: Live, identity: Identity, new: NewBooking) -> UUID:
+    """Make a pending booking and its session, which share the id. Its other people are told of it.
 
     A parent who books for a student says with it that they are the parent.
 
@@ -259,30 +258,30 @@ async def book(pool: Pool, identity: Identity, new: NewBooking) -> UUID:
     has another pending or confirmed booking then, `not_available` where the teacher publishes availability and no
     free slot holds the whole lesson.
     """
-    return (await _book(pool, identity, new, None))[0]
+    return (await _book(live, identity, new, None))[0]
 
 
-async def book_weekly(pool: Pool, identity: Identity, new: NewBooking, repeat: Repeat) -> Sequence[UUID]:
+async def book_weekly(live: Live, identity: Identity, new: NewBooking, repeat: Repeat) -> Sequence[UUID]:
     """Make a booking for each week, `new` being the first, or none of them. Each is as long as the first.
 
     As :func:`book`; the Conflict has the code of the first date that cannot be booked, and names all of these.
     """
-    return await _book(pool, identity, new, repeat)
+    return await _book(live, identity, new, repeat)
 
 
-async def _book(pool: Pool, identity: Identity, new: NewBooking, repeat: Repeat | None) -> Sequence[UUID]:
-    student = await users.find(pool, new.student_id)
+async def _book(live: Live, identity: Identity, new: NewBooking, repeat: Repeat | None) -> Sequence[UUID]:
+    student = await users.find(live.pool, new.student_id)
     check_may_book(identity, new.student_id, student)
     check_time(new.start_time, new.end_time, datetime.now(UTC))
     starts = [new.start_time] if repeat is None else starts_of(new.start_time, repeat)
-    teacher = await users.find(pool, new.teacher_id)
+    teacher = await users.find(live.pool, new.teacher_id)
     student, teacher = check_student_and_teacher(student, teacher)
     length = new.end_time - new.start_time
     spans = [(start, start + length) for start in starts]
     named = [(uuid4(), span) for span in spans]
     is_parent = identity.user_id == student.parent_id
     with refusals_named(_REFUSALS), translated():
-        async with pool.acquire() as connection, connection.transaction():
+        async with live.pool.acquire() as connection, connection.transaction():
             await bookings.take_turns(connection, [student.id, teacher.id])
             found = await availability.obstacles(
                 connection,
@@ -312,6 +311,10 @@ async def _book(pool: Pool, identity: Identity, new: NewBooking, repeat: Repeat 
                     subject=student.id,
                     details={"teacher_id": teacher.id, "booking_ids": [booking_id for booking_id, _ in named]},
                 )
+            told = await booking_news.tell_booked(
+                connection, [booking_id for booking_id, _ in named], actor_id=identity.user_id
+            )
+    notifications.push(live, told)
     return [booking_id for booking_id, _ in named]
 
 
@@ -333,11 +336,14 @@ async def change(
 ) -> Booking:
     """Change a booking's status or time, and its session with it. Answers the booking as it is then.
 
+    The booking's other people are told of a change; asked for what stands already, nobody is.
+
     Raises NotFound, Forbidden, BadRequest, Conflict (`invalid_transition`, `session_started`, `too_late`, `slot_taken`,
     `not_available`).
     """
     seen = await read(live.pool, identity, booking_id)
     entries = []
+    told: list[Told] = []
     with refusals_named(_REFUSALS), translated():
         async with live.pool.acquire() as connection, connection.transaction():
             await bookings.take_turns(connection, [seen.student_id, seen.teacher_id])
@@ -380,8 +386,10 @@ async def change(
                     starts_at=after.start_time,
                     actor_id=identity.user_id,
                 )
+                told.append(await booking_news.tell_changed(connection, current, after, actor_id=identity.user_id))
                 await _note(connection, identity, after, ends_session=bool(entries))
     live.publish(entries)
+    notifications.push(live, *told)
     return after
 
 

@@ -49,7 +49,7 @@ class EncountersError(Exception):
         self.conflicts = list(conflicts)
 
     def document(self) -> dict[str, Any]:
-        """The error as clients see it: ``{error, message, status_code, fields?, conflicts?}``."""
+        """The error as clients see it: ``{error, message, status_code, fields?, conflicts?, retry_after?}``."""
         document: dict[str, Any] = {
             "error": self.code,
             "message": self.message,
@@ -59,6 +59,8 @@ class EncountersError(Exception):
             document["fields"] = self.fields
         if self.conflicts:
             document["conflicts"] = self.conflicts
+        if self.retry_after is not None:
+            document["retry_after"] = self.retry_after
         return document
 
 

@@ -1,21 +1,26 @@
-"""What a host may do to the people of a session, and what people show the host."""
+"""What a host may do to the people of a session and to those who wait."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from domain import access
 from domain.access import Member
-from domain.errors import BadRequest, Conflict, Forbidden, NotFound
+from domain.errors import BadRequest, Conflict, Forbidden, NotFound, invalid
 from domain.live import Live
-from store import audit, events, participants, sessions, users
+from realtime.events import Event
+from store import audit, events, participants, sessions, users, waiters
 from store.audit import Action
 from store.database import Connection
 from store.errors import translated
 from store.events import LogEntry
 from store.participants import Participant
+from store.waiters import Waiter
+
+#: People whom a host lets in, or turns away, at once: their rows are held together for some milliseconds.
+MAX_ADMITTED: Final = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +41,7 @@ async def change_participant(live: Live, member: Member, user_id: str, change: P
     if change == ParticipantChange():
         raise BadRequest("Say what to change: mic_allowed, camera_allowed or was_kicked.", code="nothing_to_change")
     entries: list[LogEntry] = []
+    waited: Sequence[Waiter] = ()
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():
             await _check_target(connection, member, user_id, change)
@@ -68,35 +74,64 @@ async def change_participant(live: Live, member: Member, user_id: str, change: P
                 )
             was_kicked = before is not None and before.was_kicked
             if after.was_kicked and not was_kicked:
+                waited = await waiters.settle(connection, member.session_id, [user_id])
                 entries.append(await _log(connection, member, "participant_kicked", {"userId": user_id}))
                 await _note(connection, member, "participant_kicked", user_id)
             if was_kicked and not after.was_kicked:
                 await _note(connection, member, "participant_readmitted", user_id)
     live.publish(entries)
+    _tell_hosts(live, member, waited)
     return after
 
 
-async def raise_hand(live: Live, member: Member, *, raised: bool) -> None:
-    """Show or take back a raised hand. As it is already: nothing happens."""
-    entries: list[LogEntry] = []
+async def admit(live: Live, member: Member, user_ids: Sequence[str], *, admitted: bool) -> list[str]:
+    """Let people in who wait, or (`admitted` false) turn them away; the host may. Answers those whom it concerns.
+
+    Who is let in stays so, until they are kicked: also when they come again. Who is turned away may ask again. Whoever
+    does not wait is left out. Their connections are told on every worker: `admitted` or `refused`.
+
+    Raises Forbidden (`not_host`), BadRequest for more than MAX_ADMITTED, NotFound (`not_waiting`) where nobody waits.
+    """
+    access.require_host(member)
+    if not 1 <= len(user_ids) <= MAX_ADMITTED:
+        raise invalid({"user_ids": f"must have 1 to {MAX_ADMITTED} items"})
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():
-            await sessions.locked(connection, member.session_id)
-            before = await participants.of_person(connection, member.session_id, member.user_id)
-            if raised != (before is not None and before.hand_raised):
-                await participants.change(connection, member.session_id, member.user_id, hand_raised=raised)
-                data = {"userId": member.user_id, "raised": raised}
-                entries.append(await _log(connection, member, "hand_raised", data))
-    live.publish(entries)
+            if await sessions.locked(connection, member.session_id) is None:
+                raise access.unknown_session()
+            waited = await waiters.settle(connection, member.session_id, user_ids)
+            concerned = [waiter.user_id for waiter in waited]
+            if admitted:
+                await participants.admit(connection, member.session_id, concerned)
+                concerned = await participants.admitted(connection, member.session_id, user_ids)
+    _tell_hosts(live, member, waited)
+    news = {"session_id": str(member.session_id)}
+    verdict = Event(name="admitted", data=news) if admitted else Event(name="refused", data=news)
+    if waited:
+        live.tell_people([waiter.user_id for waiter in waited], verdict)
+    if not concerned:
+        raise NotFound("Nobody of these waits to be let in.", code="not_waiting")
+    return concerned
+
+
+def _tell_hosts(live: Live, member: Member, waited: Sequence[Waiter]) -> None:
+    """Those who waited no longer do."""
+    for waiter in waited:
+        live.presence.waiting_lists.tell_of(
+            str(member.session_id), waiter.user_id, waiter.name, waiter.role, waiting=False
+        )
 
 
 async def _check_target(connection: Connection, member: Member, user_id: str, change: ParticipantChange) -> None:
-    session = await sessions.locked(connection, member.session_id)
-    if session is None:
+    if await sessions.locked(connection, member.session_id) is None:
         raise access.unknown_session()
+    entrance = await sessions.find_for(connection, member.session_id, user_id)
+    assert entrance is not None, "its row is held"
+    session = entrance.session
     target = await users.find(connection, user_id)
     joined = await participants.of_person(connection, member.session_id, user_id)
-    if target is None or (user_id not in access.people_of(session) and joined is None):
+    belongs = entrance.is_enrolled or user_id in access.people_of(session)
+    if target is None or (not belongs and joined is None):
         raise NotFound("There is no such person in this session.", code="participant_not_found")
     if change.was_kicked:
         if user_id == session.host_id:

@@ -4,10 +4,10 @@ Every worker looks every few seconds, and a lesson that is due goes to whichever
 (`store.reminders`). It is due by what stands there at that moment: a lesson that was cancelled is not, one that was
 moved is due anew before its new start.
 
-The claim is committed before anybody is told, so nobody is told twice. Not told at all, until notifications are kept
-(`domain.notifications`), are people without a connection at that moment, people whose lesson was claimed by a worker
-that dies in that moment, and people on other workers if the bus goes away in it. A bus that is known to be away is
-waited for, until ALONE before the start: then those on the worker that claims are told at least.
+The claim and the notifications that come of it are stored in one transaction, before anybody is told: nobody is told
+twice, and people without a connection at that moment, or whose worker dies in it, find theirs in their list
+(`domain.notifications`). A bus that is known to be away is waited for, until ALONE before the start: what it does not
+carry is not shown before the next look into the list.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import structlog
 
 from domain import notifications
 from domain.live import Live
-from domain.notifications import Notification
+from domain.notifications import Told
 from store import reminders
-from store.errors import Away
+from store.errors import Away, translated
 from store.reminders import DueLesson
 
 #: Seconds between two looks of a worker, about: by so much a reminder may be late.
@@ -82,9 +82,12 @@ class Reminders:
         total = 0
         while True:
             now = self._clock()
-            due = await reminders.claim(self._live.pool, now=now, until=now + lead, limit=MAX_CLAIMED)
-            for lesson in due:
-                notifications.push(self._live, reminders_of(lesson, now))
+            with translated():
+                async with self._live.pool.acquire() as connection, connection.transaction():
+                    due = await reminders.claim(connection, now=now, until=now + lead, limit=MAX_CLAIMED)
+                    told = [reminder for lesson in due for reminder in reminders_of(lesson, now)]
+                    await notifications.keep(connection, told)
+            notifications.push(self._live, *told)
             total += len(due)
             if len(due) < MAX_CLAIMED:
                 return total
@@ -112,11 +115,11 @@ class Reminders:
         return True
 
 
-def reminders_of(lesson: DueLesson, now: datetime) -> Iterator[Notification]:
-    """What each person of a lesson is told, each once, whatever their parts in it."""
+def reminders_of(lesson: DueLesson, now: datetime) -> Iterator[Told]:
+    """What the people of a lesson are told, each once, whatever their parts in it."""
     title = f"{lesson.title or 'Your lesson'} starts in {_in_words(lesson.start_time - now)}"
     both = f"{lesson.student_name} with {lesson.teacher_name}"
-    told: dict[str, str] = {}
+    by_person: dict[str, str] = {}
     for user_id, body in (
         (lesson.student_id, f"With {lesson.teacher_name}"),
         (lesson.teacher_id, f"With {lesson.student_name}"),
@@ -124,19 +127,18 @@ def reminders_of(lesson: DueLesson, now: datetime) -> Iterator[Notification]:
         (lesson.student_parent_id, both),
     ):
         if user_id is not None:
-            told.setdefault(user_id, body)
-    for user_id, body in told.items():
-        yield Notification(
-            user_id=user_id,
-            kind="session_reminder",
-            title=title,
-            body=body,
-            data={
-                "booking_id": lesson.booking_id,
-                "session_id": lesson.booking_id,
-                "start_time": lesson.start_time,
-            },
-            created_at=now,
+            by_person.setdefault(user_id, body)
+    by_body: dict[str, list[str]] = {}
+    for user_id, body in by_person.items():
+        by_body.setdefault(body, []).append(user_id)
+    data = {
+        "booking_id": lesson.booking_id,
+        "session_id": lesson.booking_id,
+        "start_time": lesson.start_time,
+    }
+    for body, user_ids in by_body.items():
+        yield notifications.compose(
+            user_ids, kind="session_reminder", title=title, body=body, data=data, created_at=now
         )
 
 

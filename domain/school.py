@@ -1,4 +1,5 @@
-"""A sample school, to see the server with life in it: teachers, students, parents, a month of lessons, some chat.
+"""A sample school, to see the server with life in it: teachers, students, parents, a month of lessons, some chat,
+when teachers have time, what families say of them, and five courses with their live classes (:mod:`domain.academy`).
 
 Everything follows from the date: a day has the same lessons whenever the school is filled. So filling it again adds
 the days that have come since, completes the lessons that are over since, and leaves alone what people have changed.
@@ -14,12 +15,15 @@ from typing import Final
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
+from domain import academy
 from domain.identity import Identity
+from store import academy as store_academy
 from store import bookings, school
+from store.academy import SampleClass
 from store.bookings import Status
 from store.database import Pool
 from store.errors import translated
-from store.school import SampleEntry, SampleLesson, SamplePerson
+from store.school import SampleEntry, SampleLesson, SamplePerson, SampleReview, SampleSlot
 
 TEACHERS: Final = 20
 STUDENTS: Final = 200
@@ -37,6 +41,11 @@ BOOKED_SHARE: Final = 0.55
 CANCELLED_SHARE: Final = 0.1
 PENDING_SHARE: Final = 0.3
 CHAT_SHARE: Final = 0.4
+#: How many of the hours without a lesson a teacher offers all the same.
+OFFERED_SHARE: Final = 0.6
+#: How many of the completed lessons are reviewed, and by how many stars; mostly good ones, as in life.
+REVIEWED_SHARE: Final = 0.35
+_STARS: Final = (5, 5, 5, 5, 4, 4, 4, 3, 2)
 
 #: Whatever is made here has its id in this space.
 _SPACE: Final = UUID("5f1f3a0e-6f0f-4f6e-9a53-1f6f8f1c2d40")
@@ -96,6 +105,15 @@ _CHATS: Final = (
 )
 
 
+#: What is said of a lesson, by its stars.
+_PRAISE: Final = {
+    5: ("Clear, patient and funny. We are very happy.", "My child asks for the next lesson every day.", ""),
+    4: ("Good explanations, a little fast at times.", "Well prepared. The hour is over too soon.", ""),
+    3: ("All right, but there could be more exercises.", ""),
+    2: ("We began ten minutes late.",),
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filled:
     """What was added to the school, how many of its lessons were over and are `completed` now, and which days it has
@@ -105,6 +123,10 @@ class Filled:
     lessons: int
     completed: int
     messages: int
+    slots: int
+    reviews: int
+    courses: int
+    classes: int
     first_day: date
     last_day: date
 
@@ -123,12 +145,24 @@ async def fill(pool: Pool, now: datetime) -> Filled:
             ours = [lesson for lesson in over if lesson.id == _lesson_id(lesson.teacher_id, lesson.start_time)]
             await school.complete(connection, ours)
             added = await school.add_lessons(connection, lessons)
-    messages = sum(entry.kind == "message" for lesson in added for entry in lesson.entries)
+            reviews = [review for lesson in added if (review := _review(lesson, now))]
+            await school.add_reviews(connection, reviews)
+            slots = await school.add_slots(connection, [slot for day in days for slot in slots_of(day, now)])
+            courses = academy.courses(_TEACHERS, _STUDENTS, now)
+            new_courses = await store_academy.add_courses(connection, courses)
+            classes = await store_academy.add_classes(
+                connection, [one for day in days for one in academy.classes_of(courses, day, now)]
+            )
+    logs = [*(lesson.entries for lesson in added), *(one.entries for one in classes)]
     return Filled(
         people=people,
         lessons=len(added),
         completed=len(ours),
-        messages=messages,
+        messages=sum(entry.kind == "message" for entries in logs for entry in entries),
+        slots=slots,
+        reviews=len(reviews),
+        courses=new_courses,
+        classes=len(classes),
         first_day=days[0],
         last_day=days[-1],
     )
@@ -160,6 +194,50 @@ def next_lesson(now: datetime) -> SampleLesson | None:
         if coming:
             return min(coming, key=lambda lesson: (lesson.start_time, lesson.teacher_id))
     return None
+
+
+def next_class(now: datetime) -> SampleClass | None:
+    """A live class to show around with: the first that ends after `now`."""
+    today = now.astimezone(ZoneInfo(TIMEZONE)).date()
+    courses = academy.courses(_TEACHERS, _STUDENTS, now)
+    coming = (
+        one
+        for offset in range(DAYS_AROUND + 1)
+        for one in academy.classes_of(courses, today + timedelta(days=offset), now)
+        if one.ended_at is None
+    )
+    return next(coming, None)
+
+
+def slots_of(day: date, now: datetime) -> list[SampleSlot]:
+    """The hours of one day after `now` that teachers offer: those that are booked, and some of the others."""
+    random = Random(f"slots of {day}")
+    booked = {(lesson.teacher_id, lesson.start_time) for lesson in lessons_of(day, now) if lesson.status != "cancelled"}
+    slots = []
+    for teacher in _TEACHERS:
+        for hour in HOURS[day.weekday()]:
+            offered = random.random() < OFFERED_SHARE
+            start = datetime.combine(day, time(hour), ZoneInfo(TIMEZONE)).astimezone(UTC)
+            if start > now and (offered or (teacher.id, start) in booked):
+                slot_id = uuid5(_SPACE, f"slot {teacher.id} {start:%Y-%m-%dT%H:%M}")
+                end = start + LESSON_LENGTH
+                slots.append(SampleSlot(id=slot_id, teacher_id=teacher.id, start_time=start, end_time=end))
+    return slots
+
+
+def _review(lesson: SampleLesson, now: datetime) -> SampleReview | None:
+    """What the family says of a lesson, on the evening of its day or a little later."""
+    random = Random(f"review of {lesson.id}")
+    if lesson.status != "completed" or random.random() >= REVIEWED_SHARE:
+        return None
+    stars = random.choice(_STARS)
+    return SampleReview(
+        booking_id=lesson.id,
+        author_id=lesson.student_id if lesson.parent_id is None or random.random() < 0.5 else lesson.parent_id,
+        rating=stars,
+        comment=random.choice(_PRAISE[stars]),
+        at=min(lesson.end_time + timedelta(hours=random.randint(1, 30)), now),
+    )
 
 
 def lessons_of(day: date, now: datetime) -> list[SampleLesson]:

@@ -31,6 +31,7 @@ from store import schema
 
 if TYPE_CHECKING:
     from domain.school import Filled
+    from store.academy import SampleClass
     from store.school import SampleLesson
 
 HELP_WIDTH: Final = 88
@@ -70,8 +71,9 @@ the same as it starts; this is for doing it before. Safe to run at any time, and
 
 _DEMO: Final = """\
 Put a sample school into DATABASE_URL, or into the embedded Postgres in DATA_DIR: 20 teachers, 200 students
-with their parents, a month of lessons around today, some chat. Run again, it adds the days that have come
-since, and completes the lessons that are over. The ids of all its people begin with demo-.
+with their parents, a month of lessons around today, some chat, free hours and reviews, and five courses
+with live classes. Run again, it adds the days that have come since, and completes the lessons that are
+over. The ids of all its people begin with demo-.
 """
 
 _ISSUING: Final = """\
@@ -182,18 +184,22 @@ async def _demo(settings: Settings) -> int:
                 await pool.close()
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, schema.MigrationFailed, Away) as error:
         raise _Refused(f"The school cannot be put into the database: {str(error) or type(error).__name__}.") from error
-    print("\n".join(_told_of_school(settings, filled, school.next_lesson(now))))
+    print("\n".join(_told_of_school(settings, filled, school.next_lesson(now), school.next_class(now))))
     return 0
 
 
-def _told_of_school(settings: Settings, filled: Filled, lesson: SampleLesson | None) -> list[str]:
+def _told_of_school(
+    settings: Settings, filled: Filled, lesson: SampleLesson | None, live_class: SampleClass | None
+) -> list[str]:
     """What was made, and the way in."""
     first, last = filled.first_day, filled.last_day
     days = f"{first.day} {first:%B} to {last.day} {last:%B}"
     lines = []
     if filled.people or filled.lessons:
         lines.append(
-            f"Added {filled.people} people, {filled.lessons} lessons from {days} and {filled.messages} messages."
+            f"Added {filled.people} people, {filled.lessons} lessons from {days}, {filled.reviews} reviews,\n"
+            f"{filled.slots} hours that teachers offer, {filled.courses} courses with {filled.classes} live classes,"
+            f" and {filled.messages} messages."
         )
     if filled.completed:
         lines.append(f"Completed {filled.completed} lessons that are over.")
@@ -205,6 +211,11 @@ def _told_of_school(settings: Settings, filled: Filled, lesson: SampleLesson | N
         lines += ["", "To look around, run `encounters serve --demo`, and open a lesson as its teacher or its student:"]
         for user_id in (lesson.teacher_id, lesson.student_id):
             lines.append(f"  {url}/?as={user_id}&session={lesson.room_name}")
+        if live_class is not None:
+            lines += [
+                "or the next live class as its teacher:",
+                f"  {url}/?as={live_class.host_id}&session={live_class.room_name}",
+            ]
     lines += [
         "",
         "For the API, `encounters token --sub demo-teacher-01 --role teacher` prints a token. The others:",

@@ -29,6 +29,8 @@ MAX_WORKERS: Final = 64
 MAX_CANCEL_NOTICE_MINUTES: Final = 30 * 24 * 60
 #: A week: whoever is reminded earlier has a calendar for it.
 MAX_REMINDER_MINUTES: Final = 7 * 24 * 60
+#: Ten years: beyond that, keep them all.
+MAX_RETENTION_DAYS: Final = 3650
 #: Where a demo keeps what it signs tokens with, in DATA_DIR: a restart signs nobody out. Only its owner may read it.
 DEMO_SECRET_FILE: Final = "demo-secret"  # noqa: S105 - its name
 #: The longest piece of a refused value that an error repeats.
@@ -312,6 +314,11 @@ class Settings:
         "15",
         _whole(0, MAX_REMINDER_MINUTES),
         "Minutes before a confirmed lesson at which its people are reminded of it; 0 for no reminders.",
+    )
+    notification_retention_days: int = _setting(
+        "180",
+        _whole(0, MAX_RETENTION_DAYS),
+        "Days for which notifications stay in their people's lists; 0: forever.",
     )
     websocket_deflate: bool = _setting(
         "off",

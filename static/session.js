@@ -4,9 +4,12 @@
  * Phases (`state.connection.phase`):
  *
  *     connecting ─▶ live ◀─▶ waiting | offline | draining      comes back by itself, with the last seq seen
+ *          │ ▲
+ *          ▼ │
+ *         lobby                                                the host has yet to let one in
  *          │          │
  *          ▼          ▼
- *     signedOut    refused | kicked | left                      stays until the person does something
+ *     signedOut    refused | turnedAway | kicked | left         stays until the person does something
  *
  * Everything that happens is dispatched to the reducer in state.js; nothing is kept here but the socket and its timers.
  */
@@ -24,6 +27,7 @@ const TYPING_ENDS_MS = 6_000; // the server ends it after 5 s; this is for the c
 const EVENTS = [
   "newMessage", "messageEdited", "messageDeleted", "sessionStatus", "recordingState", "handRaised", "permissionsChanged",
   "participantKicked", "participantJoined", "participantLeft", "typing", "read",
+  "messageReaction", "messagePinned", "sessionSettings", "whiteboardCleared", "waiting",
 ];
 
 /**
@@ -44,6 +48,9 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
   let timer = 0; //       the one planned reconnection of our own making
   let renewed = false; // a new token was fetched and has not been accepted yet
   let drainEnds = 0; //   until then the server is being updated
+  let joins = 0; //       counts the acks of joining; what was asked for before the last one may be out of date
+  let resets = 0; //      counts those that made the page forget what it had
+  let gathering = 0; //   the join whose other people are being asked for
   const typingTimers = new Map();
 
   const phase = () => getState().connection.phase;
@@ -72,8 +79,15 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     });
   });
 
+  /** Slow mode that the page did not know of counts from when the server says that it began. */
+  function noteSlowMode(error) {
+    const slow = getState().session?.settings.slowModeSeconds ?? 0;
+    if (error.code === "slow_mode") dispatch({ type: "chatted", at: Date.now() + error.retryAfterMs - slow * 1_000 });
+    throw error;
+  }
+
   const outbox = openOutbox({
-    send: ({ clientId, text }) => ask("sendMessage", { text, clientId }),
+    send: ({ clientId, text }) => ask("sendMessage", { text, clientId }).catch(noteSlowMode),
     isLive: () => phase() === "live",
     dispatch, getState,
   });
@@ -89,6 +103,8 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
         if (fresh) return void useToken(fresh);
       }
       become("signedOut", { message: error.message });
+    } else if (error.code === "waiting") {
+      become("lobby");
     } else if (error.passing) {
       become("waiting", { message: error.status ? error.message : undefined });
       connectIn(error.retryAfterMs || RETRY_MS);
@@ -105,6 +121,8 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
       if (closed) return;
       if (silence || !ack?.ok) return void refused(new ServerError(ack?.error ?? {}));
       renewed = false;
+      joins += 1;
+      if (ack.reset) resets += 1;
       dispatch({ type: "joined", ack });
       become("live");
       if (["none", "failed"].includes(getState().history)) firstPage();
@@ -116,6 +134,7 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     if (data?.session_id && data.session_id !== getState().session?.id) return;
     if (held) held.push({ event, data });
     else dispatch({ type: "event", event, data });
+    if (event === "newMessage" && data.user_id === getState().me?.userId) dispatch({ type: "chatted", at: Date.now() });
     if (event !== "typing") return;
     clearTimeout(typingTimers.get(data.userId));
     if (data.typing) {
@@ -134,13 +153,35 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     for (const { event, data } of waiting) dispatch({ type: "event", event, data });
   }
 
+  /** What was asked for before a reset may leave a gap before what came with it: of that, only the end is asked again. */
   async function page(before) {
     dispatch({ type: "historyLoading" });
+    const since = resets;
+    const messages = await api.history(signIn.token, ref, before).catch(() => null);
+    if (resets !== since) return before === null ? page(null) : undefined;
+    if (!messages) return void dispatch({ type: "historyFailed" });
+    dispatch({ type: "history", messages, complete: messages.length < api.HISTORY_PAGE });
+    if (messages.some(({ reactions }) => reactions)) ownReactions(before);
+  }
+
+  /** The messages say how many reacted, not who. Without an answer, `react` finds out. */
+  async function ownReactions(before) {
+    const since = resets;
+    const reactions = await api.ownReactions(signIn.token, ref, before).catch(() => []);
+    if (resets === since) dispatch({ type: "mine", reactions });
+  }
+
+  /** The ack of joining names the first of a large class; this, everybody. */
+  async function gather() {
+    if (!getState().crowd || gathering === joins) return;
+    const join = gathering = joins;
     try {
-      const messages = await api.history(signIn.token, ref, before);
-      dispatch({ type: "history", messages, complete: messages.length < api.HISTORY_PAGE });
-    } catch {
-      dispatch({ type: "historyFailed" });
+      for await (const { people, complete } of api.online(signIn.token, ref)) {
+        if (joins !== join) return;
+        dispatch({ type: "people", people, complete });
+      }
+    } finally {
+      if (gathering === join) gathering = 0;
     }
   }
 
@@ -167,6 +208,8 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     if (reason === "io server disconnect") connectIn(RETRY_MS / 3);
   });
   for (const event of EVENTS) socket.on(event, (data) => receive(event, data));
+  socket.on("admitted", () => phase() === "lobby" && join());
+  socket.on("refused", () => phase() === "lobby" && stop("turnedAway"));
   socket.on("kicked", () => stop("kicked"));
   socket.on("serverDraining", ({ retryAfterMs }) => {
     drainEnds = Date.now() + retryAfterMs + DRAIN_MS;
@@ -203,12 +246,27 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     async remove(id) {
       dispatch({ type: "message", message: (await ask("deleteMessage", { id })).message });
     },
+    /** Reacts with an emoji or takes it back. What one did before this page was opened shows when nothing happens. */
+    async react(id, emoji) {
+      const { mine, messages } = getState();
+      const count = messages.find((message) => message.id === id)?.reactions[emoji] ?? 0;
+      const take = Boolean(mine[id]?.[emoji]);
+      const { message } = await ask("react", { id, emoji, reacted: !take });
+      if (take || count === 0 || message.reactions?.[emoji] !== count || getState().mine[id]?.[emoji] !== undefined) return;
+      dispatch({ type: "reacted", id, emoji });
+      await ask("react", { id, emoji, reacted: false });
+    },
+    /** Reads the pinned message, where it stands further up than what was read. */
+    async readPinned(id) {
+      dispatch({ type: "pinned", message: await api.message(signIn.token, ref, id) });
+    },
     /** Best effort; nobody is told when it fails. */
     hint: (event, payload) => { if (phase() === "live") ask(event, payload).catch(() => {}); },
     loadOlder() {
       const { history, messages } = getState();
       if (history === "more" || history === "failed") page(messages[0]?.seq ?? null);
     },
+    gather,
     useToken,
     token: () => signIn.token,
     reconnectNow: () => connectIn(0),

@@ -10,6 +10,11 @@ const WEEKDAY = new Intl.DateTimeFormat(locale, { weekday: "long", day: "numeric
 const WITH_YEAR = new Intl.DateTimeFormat(locale, { day: "numeric", month: "long", year: "numeric" });
 const FULL = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "short" });
 
+const NUMBER = new Intl.NumberFormat(locale);
+
+/** "6,000", as the reader's language has it. */
+export const number = (value) => NUMBER.format(value);
+
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
@@ -51,6 +56,13 @@ const span = (ms) => {
   const rest = minutes % 60;
   return rest ? `${hours} h ${rest} min` : `${hours} h`;
 };
+
+/** "10 s", "1 min", "1 min 30 s". */
+export function seconds(count) {
+  const minutes = Math.floor(count / 60);
+  const rest = count % 60;
+  return [minutes && `${minutes} min`, (rest || !minutes) && `${rest} s`].filter(Boolean).join(" ");
+}
 
 /** What is worth knowing about the time right now: "starts in 5 min", "20 min left", or "". */
 export function remaining({ status, startsAt, endsAt }, now) {

@@ -18,6 +18,8 @@ Action = Literal[
     "booking_changed",
     "booking_made",
     "calendar_link_rotated",
+    "course_changed",
+    "enrollment_ended",
     "message_deleted",
     "participant_kicked",
     "participant_readmitted",
@@ -25,6 +27,7 @@ Action = Literal[
     "profile_saved",
     "session_changed",
     "session_ended",
+    "student_enrolled",
     "tutor_assigned",
     "tutor_unassigned",
 ]

@@ -27,13 +27,17 @@ STUDENT_EXISTS: Final = "bookings_student_exists"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Booking:
-    """A booking. `student_parent_id`: the parent whom the student has now; `parent_id`: the booking's own."""
+    """A booking. `student_parent_id`: the parent whom the student has now; `parent_id`: the booking's own.
+
+    `accepted_parent_id`: the parent of now, once they have accepted; until then it is the student's word alone.
+    """
 
     id: UUID
     student_id: str
     teacher_id: str
     parent_id: str | None
     student_parent_id: str | None
+    accepted_parent_id: str | None
     start_time: datetime
     end_time: datetime
     status: Status
@@ -55,8 +59,9 @@ class Position:
 
 # Named one by one: a migration that adds a column would end what workers have prepared, in the middle of transactions.
 _BOOKING: Final = """
-    SELECT b.id, b.student_id, b.teacher_id, b.parent_id, s.parent_id AS student_parent_id, b.start_time, b.end_time,
-           b.status, b.created_at, b.updated_at
+    SELECT b.id, b.student_id, b.teacher_id, b.parent_id, s.parent_id AS student_parent_id,
+           CASE WHEN s.parent_accepted THEN s.parent_id END AS accepted_parent_id,
+           b.start_time, b.end_time, b.status, b.created_at, b.updated_at
     FROM bookings b JOIN users s ON s.id = b.student_id
 """
 

@@ -6,9 +6,11 @@ commit. So `seq` has no gaps, and when an entry can be read, every earlier one c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -21,18 +23,23 @@ Kind = Literal[
     "message",
     "message_edited",
     "message_deleted",
+    "message_pinned",
+    "message_reaction",
     "session_status",
+    "session_settings",
     "hand_raised",
     "permissions_changed",
     "participant_kicked",
+    "whiteboard_cleared",
 ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogEntry:
-    """One entry. `user_id` is who did it; the message's fields stand for messages, their edits and deletions.
+    """One entry. `user_id` is who did it; the message's fields stand for messages, and for what was done to them.
 
-    `text` is the message's present text: empty once it was deleted.
+    `text` is the message's present text: empty once it was deleted. `reactions` are a message's present ones, how many
+    people reacted with which emoji; None: nobody.
     """
 
     session_id: UUID
@@ -47,6 +54,7 @@ class LogEntry:
     client_id: str | None = None
     edited_at: datetime | None = None
     deleted: bool = False
+    reactions: Mapping[str, int] | None = None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> LogEntry:
@@ -63,6 +71,7 @@ class LogEntry:
             client_id=row["client_id"],
             edited_at=row["edited_at"],
             deleted=row["deleted_at"] is not None,
+            reactions=row["reactions"],
         )
 
 
@@ -104,14 +113,72 @@ async def append(
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewEntry:
+    """An entry that is not a message, to be written."""
+
+    session_id: UUID
+    kind: Kind
+    user_id: str | None
+    data: Mapping[str, Any]
+    message_id: UUID | None = None
+
+
+async def append_all(connection: Connection, new: Sequence[NewEntry]) -> list[LogEntry]:
+    """As :func:`append`, for several, in this order. Inside a transaction that holds the rows of their sessions."""
+    numbers = Counter(one.session_id for one in new)
+    rows = await connection.fetch(
+        """
+        UPDATE sessions s SET last_seq = s.last_seq + i.number
+        FROM unnest($1::uuid[], $2::integer[]) AS i (id, number) WHERE s.id = i.id
+        RETURNING s.id, s.last_seq
+        """,
+        list(numbers),
+        list(numbers.values()),
+    )
+    seqs = {row["id"]: count(row["last_seq"] - numbers[row["id"]] + 1) for row in rows}
+    numbered = [(one, next(seqs[one.session_id])) for one in new]
+    at = await connection.fetchval(
+        """
+        WITH written AS (
+            INSERT INTO session_events (session_id, seq, kind, user_id, message_id, data, at)
+            SELECT session_id, seq, kind, user_id, message_id, data, now.at
+            FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::uuid[], $6::jsonb[])
+                AS i (session_id, seq, kind, user_id, message_id, data),
+                (SELECT clock_timestamp() AS at) AS now
+            RETURNING at
+        )
+        SELECT max(at) FROM written
+        """,
+        [one.session_id for one in new],
+        [seq for _, seq in numbered],
+        [one.kind for one in new],
+        [one.user_id for one in new],
+        [one.message_id for one in new],
+        [dict(one.data) for one in new],
+    )
+    return [
+        LogEntry(
+            session_id=one.session_id,
+            seq=seq,
+            kind=one.kind,
+            user_id=one.user_id,
+            at=at,
+            data=dict(one.data),
+            message_id=one.message_id,
+        )
+        for one, seq in numbered
+    ]
+
+
 _ENTRIES: Final = """
     (
         SELECT session_id, seq, 'message' AS kind, user_id, created_at AS at, NULL::jsonb AS data,
-               id AS message_id, sender_name, text, client_id, edited_at, deleted_at
+               id AS message_id, sender_name, text, client_id, edited_at, deleted_at, reactions
         FROM session_messages WHERE session_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq {order} LIMIT $4
     ) UNION ALL (
         SELECT e.session_id, e.seq, e.kind, e.user_id, e.at, e.data,
-               e.message_id, m.sender_name, m.text, NULL, m.edited_at, m.deleted_at
+               e.message_id, m.sender_name, m.text, NULL, m.edited_at, m.deleted_at, NULL
         FROM session_events e LEFT JOIN session_messages m ON m.id = e.message_id
         WHERE e.session_id = $1 AND e.seq > $2 AND e.seq < $3 ORDER BY e.seq {order} LIMIT $4
     ) ORDER BY seq {order} LIMIT $4

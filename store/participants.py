@@ -42,9 +42,11 @@ class Participant:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
+# Named one by one: a migration that adds a column would end what workers have prepared, in the middle of transactions.
 # A scalar, where EXISTS could become a read of all open visits.
 _PARTICIPANT = f"""
-    SELECT p.*, u.first_name, u.last_name, u.role,
+    SELECT p.id, p.session_id, p.user_id, p.joined_at, p.left_at, p.was_kicked, p.mic_allowed, p.camera_allowed,
+           p.hand_raised, p.read_seq, p.presence_version, p.created_at, p.updated_at, u.first_name, u.last_name, u.role,
            coalesce((
                SELECT true FROM session_visits v JOIN workers w ON w.id = v.worker_id
                WHERE v.session_id = p.session_id AND v.user_id = p.user_id AND {OPEN} LIMIT 1
@@ -67,6 +69,27 @@ async def of_session(
                     WHERE session_id = $1 AND user_id = $2
                 )
             ) ORDER BY coalesce(p.joined_at, 'infinity'), p.user_id LIMIT $3
+            """,
+            session_id,
+            after,
+            limit,
+        )
+    return [Participant.from_row(row) for row in rows]
+
+
+async def online_in_session(
+    executor: Executor, session_id: UUID, *, after: str | None = None, limit: int
+) -> list[Participant]:
+    """Those who are online, in the order of their ids: `limit` of them, behind the person `after`.
+
+    Walks the session's people by their key: each page begins where the one before ended.
+    """
+    with translated():
+        rows = await executor.fetch(
+            f"""
+            {_PARTICIPANT} WHERE p.session_id = $1 AND p.user_id > coalesce($2::text, '')
+              AND p.joined_at IS NOT NULL AND p.left_at IS NULL
+            ORDER BY p.user_id LIMIT $3
             """,
             session_id,
             after,
@@ -115,7 +138,10 @@ async def change(
     hand_raised: bool | None = None,
     was_kicked: bool | None = None,
 ) -> None:
-    """Set what is given, also for somebody who has not joined yet. Inside the caller's transaction."""
+    """Set what is given, also for somebody who has not joined yet. Inside the caller's transaction.
+
+    Who is kicked loses their admission, too: let back in, they wait again where there is a waiting room.
+    """
     await connection.execute(
         """
         INSERT INTO session_participants AS p
@@ -124,7 +150,7 @@ async def change(
         ON CONFLICT (session_id, user_id) DO UPDATE SET
             mic_allowed = coalesce($3, p.mic_allowed), camera_allowed = coalesce($4, p.camera_allowed),
             hand_raised = coalesce($5, p.hand_raised), was_kicked = coalesce($6, p.was_kicked),
-            updated_at = now()
+            admitted_at = CASE WHEN $6 THEN NULL ELSE p.admitted_at END, updated_at = now()
         """,
         session_id,
         user_id,
@@ -132,6 +158,52 @@ async def change(
         camera_allowed,
         hand_raised,
         was_kicked,
+    )
+
+
+async def admit(connection: Connection, session_id: UUID, user_ids: Sequence[str]) -> None:
+    """Let known people in through the waiting room, now and whenever they come again. Inside a transaction that holds
+    the session's row."""
+    await connection.execute(
+        """
+        INSERT INTO session_participants AS p (session_id, user_id, admitted_at)
+        SELECT $1, user_id, now() FROM unnest($2::text[]) AS i (user_id) ORDER BY user_id
+        ON CONFLICT (session_id, user_id) DO UPDATE SET admitted_at = now(), updated_at = now()
+        WHERE p.admitted_at IS NULL AND NOT p.was_kicked
+        """,
+        session_id,
+        sorted(set(user_ids)),
+    )
+
+
+async def admitted(executor: Executor, session_id: UUID, user_ids: Sequence[str]) -> list[str]:
+    """Those of these people whom the host has let in, in the order of their ids."""
+    with translated():
+        rows = await executor.fetch(
+            """
+            SELECT user_id FROM session_participants
+            WHERE session_id = $1 AND user_id = ANY ($2::text[]) AND admitted_at IS NOT NULL ORDER BY user_id
+            """,
+            session_id,
+            list(user_ids),
+        )
+    return [row["user_id"] for row in rows]
+
+
+async def admit_those_here(connection: Connection, session_id: UUID) -> None:
+    """Count as admitted whoever is in the session as its waiting room is opened. Inside the transaction that opens it,
+    which holds the session's row."""
+    await connection.execute(
+        """
+        UPDATE session_participants p SET admitted_at = now()
+        FROM (
+            SELECT user_id FROM session_participants
+            WHERE session_id = $1 AND joined_at IS NOT NULL AND left_at IS NULL AND admitted_at IS NULL
+              AND NOT was_kicked
+            ORDER BY user_id FOR NO KEY UPDATE
+        ) here WHERE p.session_id = $1 AND p.user_id = here.user_id
+        """,
+        session_id,
     )
 
 

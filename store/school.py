@@ -62,6 +62,27 @@ class SampleLesson:
     entries: Sequence[SampleEntry] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleSlot:
+    """A time that a teacher offers."""
+
+    id: UUID
+    teacher_id: str
+    start_time: datetime
+    end_time: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleReview:
+    """What a family says of a lesson."""
+
+    booking_id: UUID
+    author_id: str
+    rating: int
+    comment: str
+    at: datetime
+
+
 async def add_people(connection: Connection, people: Sequence[SamplePerson]) -> int:
     """Write those who are not known yet; how many that were. Inside a transaction."""
     ids = [person.id for person in people]
@@ -127,8 +148,50 @@ async def add_lessons(connection: Connection, lessons: Sequence[SampleLesson]) -
         """,
         [_session(lesson) for lesson in new],
     )
-    await _add_entries(connection, new)
+    await add_entries(connection, [(lesson.id, lesson.entries) for lesson in new])
     return new
+
+
+async def add_slots(connection: Connection, slots: Sequence[SampleSlot]) -> int:
+    """Write the slots that are not known yet and overlap no other; how many that were.
+
+    Inside a transaction, after `store.bookings.take_turns` for the teachers.
+    """
+    rows = await connection.fetch(
+        """
+        INSERT INTO availability_slots (id, teacher_id, start_time, end_time)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+        ON CONFLICT DO NOTHING RETURNING id
+        """,
+        [slot.id for slot in slots],
+        [slot.teacher_id for slot in slots],
+        [slot.start_time for slot in slots],
+        [slot.end_time for slot in slots],
+    )
+    return len(rows)
+
+
+async def add_reviews(connection: Connection, reviews: Sequence[SampleReview]) -> None:
+    """Write reviews of new lessons, and add them to their teachers' ratings. Inside a transaction."""
+    await connection.execute(
+        """
+        WITH written AS (
+            INSERT INTO reviews (booking_id, author_id, rating, comment, created_at)
+            SELECT * FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::text[], $5::timestamptz[])
+            RETURNING booking_id, rating
+        )
+        INSERT INTO teacher_ratings AS r (teacher_id, stars, reviews)
+        SELECT b.teacher_id, sum(w.rating), count(*) FROM written w JOIN bookings b ON b.id = w.booking_id
+        GROUP BY b.teacher_id ORDER BY b.teacher_id
+        ON CONFLICT (teacher_id) DO UPDATE SET
+            stars = r.stars + excluded.stars, reviews = r.reviews + excluded.reviews
+        """,
+        [review.booking_id for review in reviews],
+        [review.author_id for review in reviews],
+        [review.rating for review in reviews],
+        [review.comment for review in reviews],
+        [review.at for review in reviews],
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,8 +278,9 @@ def _session(lesson: SampleLesson) -> tuple[Any, ...]:
     )
 
 
-async def _add_entries(connection: Connection, lessons: Sequence[SampleLesson]) -> None:
-    numbered = [(lesson.id, seq, entry) for lesson in lessons for seq, entry in enumerate(lesson.entries, 1)]
+async def add_entries(connection: Connection, logs: Sequence[tuple[UUID, Sequence[SampleEntry]]]) -> None:
+    """Write the logs of new sessions, each by its session's id. Inside a transaction."""
+    numbered = [(session_id, seq, entry) for session_id, entries in logs for seq, entry in enumerate(entries, 1)]
     await connection.executemany(
         """
         INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, created_at)

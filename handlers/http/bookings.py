@@ -74,7 +74,7 @@ async def index(request: web.Request) -> web.Response:
 
 async def create(request: web.Request) -> web.Response:
     new = await read_body(request, NewBooking)
-    pool, identity = request.app[DATABASE], identity_of(request)
+    live, identity = request.app[LIVE], identity_of(request)
     lesson = bookings.NewBooking(
         student_id=new.student_id,
         teacher_id=new.teacher_id,
@@ -83,10 +83,10 @@ async def create(request: web.Request) -> web.Response:
     )
     answer: dict[str, Any] = {"message": "Booking created successfully"}
     if new.repeat is None:
-        booking_id = await bookings.book(pool, identity, lesson)
+        booking_id = await bookings.book(live, identity, lesson)
     else:
         repeat = bookings.Repeat(weeks=new.repeat.weeks, timezone=new.repeat.timezone)
-        booking_ids = await bookings.book_weekly(pool, identity, lesson, repeat)
+        booking_ids = await bookings.book_weekly(live, identity, lesson, repeat)
         booking_id = booking_ids[0]
         answer["booking_ids"] = booking_ids
     answer["booking_id"] = booking_id

@@ -1,99 +1,180 @@
-"""What people are told outside of any room, over two workers: reminders, and new students."""
+"""Notifications over two workers: each once to everybody online, on every device; the others find it in their list."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+from uuid import uuid4
 
-from domain.reminders import JITTER, LOOK_SECONDS
-from tests.acceptance.conftest import Pair
-from tests.acceptance.lessons import Person
-from tests.acceptance.offices import HOUR, Office
-from tests.conftest import Connect, ConnectNode
-from tests.support.recorder import Recorder
+import asyncpg
+import pytest
 
-#: In a time as long as this every worker looks, and tells of what it has found.
-ALL_HAVE_LOOKED = LOOK_SECONDS * (1 + JITTER) + 1.0
+from tests.acceptance.conftest import Arrange, Pair
+from tests.acceptance.lessons import Answer, Person, rest, until
+from tests.support.clients import Client
 
-
-def reminders(events: Recorder) -> list[dict[str, object]]:
-    return [data for data in events.of("notification") if data["kind"] == "session_reminder"]
+STUDENTS = 5
+#: More than are told in one batch.
+MANY = 1_200
 
 
-async def test_each_device_of_a_lessons_people_is_reminded_once_whichever_worker_it_is_on(
-    pair: Pair, connect: Connect, connect_node: ConnectNode
+class Listen(Protocol):
+    """Connects somebody, who joins nothing; closed at the end of the test."""
+
+    async def __call__(self, url: str, person: Person) -> Client: ...
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Listen]:
+    async with AsyncExitStack() as ends:
+
+        async def connect(url: str, person: Person) -> Client:
+            client = await Client.connect(url, person.token(), transports=("websocket",))
+            ends.push_async_callback(client.close)
+            return client
+
+        yield connect
+
+
+@dataclass(frozen=True)
+class Course:
+    """A course, its teacher and its students."""
+
+    url: str
+    id: str
+    teacher: Person
+    students: Sequence[Person]
+
+    async def call(self, method: str, path: str, body: Any = None, *, by: Person, url: str | None = None) -> Answer:
+        return await rest(url or self.url, method, path, body, token=by.token())
+
+    async def schedule(self) -> str:
+        """A live class, by its id."""
+        starts_at = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+        made = await self.call("POST", "/sessions", {"courseId": self.id, "startsAt": starts_at}, by=self.teacher)
+        assert made.status == 201, made
+        session_id: str = made.body["_id"]
+        return session_id
+
+
+async def course(url: str) -> Course:
+    key = uuid4().hex[:8]
+    teacher = Person(f"teacher-{key}", "teacher", "Tea Cher")
+    students = [Person(f"student-{key}-{number}", "student", "Stu Dent") for number in range(STUDENTS)]
+    made = await rest(url, "POST", "/courses", {"title": "Algebra"}, token=teacher.token())
+    assert made.status == 201, made
+    for student in students:
+        enrolled = await rest(url, "POST", f"/courses/{made.body['id']}/enrollments", {}, token=student.token())
+        assert enrolled.status == 201, enrolled
+    return Course(url, made.body["id"], teacher, students)
+
+
+async def listed(person: Person, url: str, query: str = "") -> list[dict[str, Any]]:
+    answer = await rest(url, "GET", f"/notifications{query}", token=person.token())
+    assert answer.status == 200, answer
+    found: list[dict[str, Any]] = answer.body
+    return found
+
+
+def told(client: Client) -> list[Any]:
+    return client.events.of("notification")
+
+
+async def test_a_class_is_announced_once_on_every_device_and_kept_for_those_who_are_away(
+    pair: Pair, listen: Listen
 ) -> None:
-    """REMINDER_MINUTES=15, as it is unless somebody sets it."""
-    office = await Office.open(pair.one.url)
-    other = await office.newcomer("teacher", "Other Teacher")
-    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=10)
-    away = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=40)
-    quarter = HOUR / 4
-
-    people = (office.student, office.parent, office.teacher, other, office.stranger, office.admin)
-    devices: list[tuple[Person, Recorder]] = []
-    for url in pair.urls:
-        devices += [(who, (await connect(url, who.token())).events) for who in people]
-    devices.append((office.student, (await connect_node(pair.two.url, office.student.token())).events))
-
-    # Nobody is reminded of these: still pending, cancelled, too far ahead.
-    await office.booked("pending", soon + quarter, quarter)
-    await office.booked("cancelled", soon, quarter)
-    await office.booked("confirmed", away)
-    wanted = await office.booked("confirmed", soon, quarter)
-    due_at = time.monotonic()
-
-    asked = (office.student, office.parent, office.teacher)
-    told = [events for who, events in devices if who in asked]
-    await asyncio.gather(
-        *(events.wait_for("notification", lambda one: one["kind"] == "session_reminder", 30) for events in told)
-    )
-    # The other worker looks, too, and finds that it is done.
-    await asyncio.sleep(max(0.0, due_at + ALL_HAVE_LOOKED - time.monotonic()))
-    for who, events in devices:
-        heard = reminders(events)
-        assert len(heard) == (1 if who in asked else 0), (who.role, heard)
-        for one in heard:
-            assert one["data"] == {
-                "booking_id": wanted,
-                "session_id": wanted,
-                "start_time": f"{soon:%Y-%m-%dT%H:%M:%SZ}",
-            }
-            assert one["title"] == "Your lesson starts in 10 minutes"
-    bodies = {who.role: reminders(events)[0]["body"] for who, events in devices if who in asked}
-    assert bodies == {
-        "student": "With Tea Cher",
-        "teacher": "With Stu Dent",
-        "parent": "Stu Dent with Tea Cher",
-    }
+    algebra = await course(pair.one.url)
+    *online, away = algebra.students
+    devices = [await listen(url, student) for student in online for url in (*pair.urls, pair.two.url)]
+    teacher = await listen(pair.two.url, algebra.teacher)
+    session_id = await algebra.schedule()
+    for url in pair.urls:  # the second time it has begun already: nobody is told again
+        started = await algebra.call("PATCH", f"/live-sessions/{session_id}/start", by=algebra.teacher, url=url)
+        assert started.status == 200, started
+    for device in devices:
+        await device.wait_for("notification", lambda data: data["kind"] == "session_started")
+    for device in devices:
+        assert [(data["kind"], data["data"]["session_id"]) for data in told(device)] == [
+            ("session_scheduled", session_id),
+            ("session_started", session_id),
+        ]
+    assert told(teacher) == []
+    kept = await listed(away, pair.two.url)
+    assert [data["kind"] for data in kept] == ["session_started", "session_scheduled"]
+    assert kept == list(reversed(told(devices[0])))
 
 
-async def test_a_tutor_hears_of_a_new_student_at_once_on_every_device_and_nobody_else_does(
-    pair: Pair, connect: Connect
+async def test_a_booking_that_is_made_and_confirmed_is_told_to_the_other_side(
+    pair: Pair, arrange: Arrange, listen: Listen
 ) -> None:
-    office = await Office.open(pair.one.url)
-    tutors = [(await connect(url, office.teacher.token())).events for url in pair.urls]
-    others = [
-        (await connect(url, who.token())).events for url in pair.urls for who in (office.student, office.stranger)
-    ]
-    body = {"studentId": office.student.id, "tutorId": office.teacher.id, "subjectId": "Mathematics"}
-    made = await office.call(office.admin, "POST", "/admin/allocations", body)
-    assert (made.status, made.body) == (201, {"success": True, "message": "Tutor assigned", "id": made.body["id"]})
-    for events in tutors:
-        heard = await events.wait_for("notification")
-        assert (heard["kind"], heard["title"], heard["read"]) == ("allocation", "You have a new student", False)
-        assert heard["body"] == "Stu Dent: Mathematics"
-        assert heard["data"] == {
-            "allocation_id": made.body["id"],
-            "student_id": office.student.id,
-            "subject_id": "Mathematics",
-        }
-    again = await office.call(office.admin, "POST", "/admin/allocations", body)
-    assert (again.status, again.body["id"]) == (200, made.body["id"])
-    # What comes after a second, new one shows that the repetition was not told.
-    await office.call(office.admin, "POST", "/admin/allocations", {**body, "subjectId": "Poetry"})
-    for events in tutors:
-        await events.wait_for("notification", lambda one: one["data"].get("subject_id") == "Poetry")
-        assert [one["data"]["subject_id"] for one in events.of("notification")] == ["Mathematics", "Poetry"]
-    assert [events.of("notification") for events in others] == [[]] * len(others)
+    lesson = await arrange(pair.one.url)
+    devices = {person: await listen(pair.two.url, person) for person in (lesson.student, lesson.parent, lesson.teacher)}
+    for _ in range(2):
+        confirmed = await rest(
+            pair.one.url, "PATCH", f"/bookings/{lesson.id}", {"status": "confirmed"}, token=lesson.teacher.token()
+        )
+        assert confirmed.status == 200, confirmed
+    for person in (lesson.student, lesson.parent):
+        await devices[person].wait_for("notification")
+        [one] = told(devices[person])
+        assert (one["kind"], one["data"]["booking_id"]) == ("booking_changed", lesson.id)
+        assert one in await listed(person, pair.one.url)
+    [one] = await listed(lesson.teacher, pair.one.url)
+    assert (one["kind"], one["body"]) == ("booking_created", "Stu Dent with Tea Cher, by Stu Dent")
+    assert told(devices[lesson.teacher]) == []
+
+
+async def test_what_is_read_on_one_device_is_read_on_the_others(pair: Pair, listen: Listen) -> None:
+    algebra = await course(pair.one.url)
+    student = algebra.students[0]
+    devices = [await listen(url, student) for url in pair.urls]
+    for _ in range(2):
+        await algebra.schedule()
+    newest, _ = await listed(student, pair.one.url)
+    path = f"/notifications/{newest['id']}"
+    assert (await algebra.call("PATCH", path, {"read": True}, by=student, url=pair.two.url)).status == 200
+    for device in devices:
+        assert await device.wait_for("notificationsRead") == {"ids": [newest["id"]], "read": True}
+    stranger = await algebra.call("PATCH", path, {"read": True}, by=algebra.teacher)
+    assert (stranger.status, stranger.body["error"]) == (404, "notification_not_found")
+    answer = await rest(pair.two.url, "GET", "/notifications?unread=true", token=student.token())
+    assert (len(answer.body), answer.headers["X-Unread-Count"]) == (1, "1")
+    read = await algebra.call("POST", "/notifications/read-all", by=student)
+    assert (read.status, read.body) == (200, {"read": 1})
+    for device in devices:
+        await device.wait_for("notificationsRead", lambda data: data == {"all": True, "read": True})
+
+
+async def test_a_course_of_many_batches_is_told_to_its_end_on_both_workers(
+    pair: Pair, listen: Listen, module_database: str
+) -> None:
+    algebra = await course(pair.one.url)
+    key = uuid4().hex[:8]
+    connection = await asyncpg.connect(module_database)
+    try:
+        await connection.execute(
+            f"INSERT INTO users (id, role) SELECT '{key}-' || n, 'student' FROM generate_series(1, {MANY}) n"
+        )
+        await connection.execute(
+            f"INSERT INTO enrollments (course_id, user_id) SELECT $1, '{key}-' || n FROM generate_series(1, {MANY}) n",
+            algebra.id,
+        )
+        some = [Person(f"{key}-{number}", "student", "Stu Dent") for number in (1, 500, 9, 99, 999)]
+        devices = await asyncio.gather(*(listen(url, person) for person in some for url in pair.urls))
+        session_id = await algebra.schedule()
+        for device in devices:
+            await device.wait_for("notification")
+
+        async def all_told() -> bool:
+            count = "SELECT count(*) FROM notification_recipients r JOIN notifications n ON n.id = notification_id"
+            found = await connection.fetchval(f"{count} WHERE n.data ->> 'session_id' = $1", session_id)
+            return bool(found == MANY + STUDENTS)
+
+        await until(all_told, "everybody has it in their list")
+    finally:
+        await connection.close()
+    assert [len(told(device)) for device in devices] == [1] * len(devices)

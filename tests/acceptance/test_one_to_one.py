@@ -222,7 +222,7 @@ async def test_errors_have_the_fields_that_the_document_shows(office: Office) ->
             (student, "POST", "/sessions", {}),
             (student, "GET", "/search/teachers", None),
         ],
-        401: [(None, method, path.format(missing), None) for method, path in REQUESTS],
+        401: [(None, method, path.format(booking_id), None) for method, path in REQUESTS],
         403: [
             (stranger, "POST", "/profiles", {"user_id": student.id, "role": "student", "profile_data": {"name": "X"}}),
             (stranger, "GET", f"/bookings?student_id={student.id}", None),

@@ -12,7 +12,7 @@ from domain.allocations import NewAllocation
 from domain.errors import BadRequest, Forbidden, NotFound
 from domain.live import Live
 from store import allocations as store
-from store import audit
+from store import audit, notifications
 from store.database import Pool
 from store.users import User
 from tests.domain.test_bookings import user
@@ -61,6 +61,8 @@ async def test_an_admin_assigns_a_tutor_who_is_told_once(live: Live) -> None:
     told = await seat.events.wait_for("notification")
     assert told["kind"] == "allocation"
     assert told["data"] == {"allocation_id": str(made), "student_id": "kid", "subject_id": "Maths"}
+    [received] = (await notifications.page(live.pool, "teach", limit=10)).received
+    assert str(received.notification.id) == told["id"]
     assert [received.event for received in seat.events.all] == ["notification"]
 
 

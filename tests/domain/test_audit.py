@@ -120,7 +120,7 @@ async def test_what_an_admin_does_with_a_booking_is_noted_and_what_its_people_do
         new = NewBooking(student_id="kid", teacher_id=teacher, start_time=START, end_time=START + HOUR)
         if who == "mum":
             new = replace(new, start_time=START + 6 * HOUR, end_time=START + 7 * HOUR)
-        ids[who] = await bookings.book(live.pool, identity(who), new)
+        ids[who] = await bookings.book(live, identity(who), new)
     await change("boss", ids["boss"], BookingChange(status="confirmed"))
     await change("boss", ids["boss"], moved)
     await change("boss", ids["boss"], BookingChange(status="cancelled"))
@@ -141,10 +141,10 @@ def _z(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-async def test_lessons_that_an_admin_books_together_are_noted_together(pool: Pool) -> None:
+async def test_lessons_that_an_admin_books_together_are_noted_together(live: Live) -> None:
     new = NewBooking(student_id="kid", teacher_id="teach", start_time=START, end_time=START + HOUR)
-    made = await bookings.book_weekly(pool, identity("boss"), new, Repeat(weeks=3, timezone="UTC"))
-    [(_, action, _, details)] = await noted(pool)
+    made = await bookings.book_weekly(live, identity("boss"), new, Repeat(weeks=3, timezone="UTC"))
+    [(_, action, _, details)] = await noted(live.pool)
     assert (action, details["booking_ids"]) == ("booking_made", [str(booking_id) for booking_id in made])
 
 

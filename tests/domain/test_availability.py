@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -20,10 +19,10 @@ from domain.availability import MAX_AHEAD, MAX_LENGTH, MAX_SERIES_SLOTS, MIN_LEN
 from domain.bookings import BookingChange, NewBooking, Repeat
 from domain.errors import BadRequest, Conflict, EncountersError, Forbidden, NotFound
 from domain.live import Live
+from realtime.bus import LocalBus
 from store import availability as store
 from store.bookings import Span
 from store.database import Pool
-from store.events import LogEntry
 from tests.support.lessons import database_pool, identity, member
 from tests.support.rooms import workers
 
@@ -280,21 +279,15 @@ def test_a_lesson_that_the_clock_skips_is_later_that_day() -> None:
 # Bookings and slots together
 
 
-@dataclass
-class Told:
-    """Stands where `Live` does."""
-
-    pool: Pool
-    entries: list[LogEntry] = field(default_factory=list)
-
-    def publish(self, entries: Iterable[LogEntry]) -> None:
-        self.entries += entries
-
-
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
     async with database_pool(database) as pool:
         yield pool
+
+
+def live_side(pool: Pool) -> Live:
+    """A worker to which nobody is connected."""
+    return Live(pool, LocalBus(), uuid4())
 
 
 #: An hour for whose sake nobody waits, in which nothing becomes past while a test runs. No clock skips it.
@@ -316,25 +309,26 @@ async def refusal_of(act: Awaitable[object]) -> str:
 
 
 async def test_one_books_inside_a_free_slot_or_not_at_all(pool: Pool) -> None:
+    live = live_side(pool)
     await offer(pool, BASE, length=2 * HOUR)
-    assert await refusal_of(bookings.book(pool, identity("kid"), lesson(BASE + 2 * HOUR, BASE + 3 * HOUR))) == (
+    assert await refusal_of(bookings.book(live, identity("kid"), lesson(BASE + 2 * HOUR, BASE + 3 * HOUR))) == (
         "not_available"
     )
-    await bookings.book(pool, identity("kid"), lesson(BASE, BASE + HOUR))
-    assert await refusal_of(bookings.book(pool, identity("boss"), lesson(BASE + HOUR, BASE + 2 * HOUR))) == (
+    await bookings.book(live, identity("kid"), lesson(BASE, BASE + HOUR))
+    assert await refusal_of(bookings.book(live, identity("boss"), lesson(BASE + HOUR, BASE + 2 * HOUR))) == (
         "not_available"
     )
-    assert await refusal_of(bookings.book(pool, identity("boss"), lesson(BASE, BASE + HOUR))) == "slot_taken"
+    assert await refusal_of(bookings.book(live, identity("boss"), lesson(BASE, BASE + HOUR))) == "slot_taken"
     # Others publish nothing, so that they can be asked for any time.
     await bookings.book(
-        pool, identity("kid2"), lesson(BASE + 2 * HOUR, BASE + 3 * HOUR, student="kid2", teacher="teach2")
+        live, identity("kid2"), lesson(BASE + 2 * HOUR, BASE + 3 * HOUR, student="kid2", teacher="teach2")
     )
 
 
 async def test_a_lesson_is_moved_within_its_own_slot_and_into_another_free_one(pool: Pool) -> None:
-    live = cast(Live, Told(pool))
+    live = live_side(pool)
     await offer(pool, BASE, BASE + 2 * HOUR, length=2 * HOUR)
-    booking_id = await bookings.book(pool, identity("kid"), lesson(BASE, BASE + HOUR))
+    booking_id = await bookings.book(live, identity("kid"), lesson(BASE, BASE + HOUR))
     for shift in (1, 2):
         change = BookingChange(start_time=BASE + shift * HOUR, end_time=BASE + (shift + 1) * HOUR)
         moved = await bookings.change(live, identity("kid"), booking_id, change)
@@ -344,15 +338,16 @@ async def test_a_lesson_is_moved_within_its_own_slot_and_into_another_free_one(p
 
 
 async def test_weekly_lessons_are_all_made_or_none_and_each_obstacle_is_named(pool: Pool) -> None:
+    live = live_side(pool)
     await offer(pool, BASE, BASE + WEEK, BASE + 3 * WEEK)
-    await bookings.book(pool, identity("kid2"), lesson(BASE + WEEK, BASE + WEEK + HOUR, student="kid2"))
+    await bookings.book(live, identity("kid2"), lesson(BASE + WEEK, BASE + WEEK + HOUR, student="kid2"))
     for weeks, conflicts in (
         (2, [(1, "slot_taken")]),
         (4, [(1, "slot_taken"), (2, "not_available")]),
     ):
         with pytest.raises(Conflict) as refusal:
             await bookings.book_weekly(
-                pool, identity("kid"), lesson(BASE, BASE + HOUR), Repeat(weeks=weeks, timezone="UTC")
+                live, identity("kid"), lesson(BASE, BASE + HOUR), Repeat(weeks=weeks, timezone="UTC")
             )
         assert refusal.value.code == "slot_taken"
         assert refusal.value.document()["conflicts"] == [
@@ -360,12 +355,13 @@ async def test_weekly_lessons_are_all_made_or_none_and_each_obstacle_is_named(po
         ]
         assert await pool.fetchval("SELECT count(*) FROM bookings WHERE student_id = 'kid'") == 0
         assert await pool.fetchval("SELECT count(*) FROM sessions") == 1
-    await bookings.book_weekly(pool, identity("kid"), lesson(BASE, BASE + HOUR), Repeat(weeks=1, timezone="UTC"))
+    await bookings.book_weekly(live, identity("kid"), lesson(BASE, BASE + HOUR), Repeat(weeks=1, timezone="UTC"))
 
 
 async def test_a_year_of_lessons_is_booked_at_once(pool: Pool) -> None:
+    live = live_side(pool)
     repeat = Repeat(weeks=bookings.MAX_WEEKS, timezone="America/New_York")
-    made = await bookings.book_weekly(pool, identity("mum"), lesson(BASE, BASE + HOUR), repeat)
+    made = await bookings.book_weekly(live, identity("mum"), lesson(BASE, BASE + HOUR), repeat)
     rows = await pool.fetch(
         "SELECT b.id, b.start_time, b.parent_id FROM bookings b JOIN sessions s ON s.booking_id = b.id"
         " AND s.starts_at = b.start_time ORDER BY b.start_time"
@@ -441,7 +437,7 @@ async def test_a_longer_series_of_lessons_takes_no_more_statements(pool: Pool, m
     for weeks, teacher in ((2, "teach"), (50, "teach2")):
         statements.clear()
         await bookings.book_weekly(
-            pool,
+            live_side(pool),
             identity("kid2"),
             lesson(BASE + weeks * HOUR, BASE + (weeks + 1) * HOUR, student="kid2", teacher=teacher),
             Repeat(weeks=weeks, timezone="UTC"),
@@ -454,7 +450,7 @@ async def test_changes_of_bookings_and_sessions_offers_and_deletions_at_once_nev
     starts = [BASE + 2 * index * HOUR for index in range(6)]
     ids = await offer(pool, *starts)
     made = [
-        await bookings.book(pool, identity(student), lesson(start, start + HOUR, student=student))
+        await bookings.book(live_side(pool), identity(student), lesson(start, start + HOUR, student=student))
         for start, student in zip(starts, ("kid", "kid2", "kid", "kid2"), strict=False)
     ]
     confirm, cancel = BookingChange(status="confirmed"), BookingChange(status="cancelled")

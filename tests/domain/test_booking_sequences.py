@@ -316,7 +316,7 @@ class School:
         found = [self.model.obstacle(student.user_id, teacher.user_id, span) for span in spans]
         expected = next((obstacle for obstacle in found if obstacle is not None), None)
         repeat = Repeat(weeks=step.weeks, timezone="UTC")
-        code, made = await outcome(bookings.book_weekly(self.live.pool, student, new, repeat))
+        code, made = await outcome(bookings.book_weekly(self.live, student, new, repeat))
         assert code == expected, step
         if code is None:
             for booking_id, span in zip(cast(Sequence[UUID], made), spans, strict=True):

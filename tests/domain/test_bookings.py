@@ -24,6 +24,7 @@ BOOKING = Booking(
     teacher_id="teacher",
     parent_id="booking-parent",
     student_parent_id="student-parent",
+    accepted_parent_id="student-parent",
     start_time=NOW + 24 * HOUR,
     end_time=NOW + 25 * HOUR,
     status="pending",

@@ -13,6 +13,7 @@ import pytest
 from domain import reminders
 from domain.live import Live
 from domain.reminders import Reminders, reminders_of
+from store import notifications
 from store import reminders as store
 from store.bookings import Status
 from store.database import Pool
@@ -100,6 +101,34 @@ async def test_everybody_in_a_lesson_is_told_on_all_their_connections_and_on_eve
                 "created_at": "2030-01-07T08:45:00Z",
             }
         assert all(seat.events.all == [] for seat in strangers)
+
+
+async def test_whoever_is_not_there_finds_the_reminder_in_their_list(pool: Pool) -> None:
+    booking_id = await lesson(pool)
+    async with workers(pool, 1) as (live,):
+        await Reminders(live, LEAD, clock=Clock(START - LEAD)).remind()
+    for who in ("kid", "mum", "gran", "teach"):
+        page = await notifications.page(pool, who, limit=10)
+        [received] = page.received
+        assert (received.notification.kind, received.read, page.unread) == ("session_reminder", False, 1)
+        assert received.notification.data["booking_id"] == str(booking_id)
+    assert (await notifications.page(pool, "boss", limit=10)).received == []
+
+
+async def test_a_claim_whose_reminders_cannot_be_stored_is_none(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*arguments: object) -> None:
+        raise Away("in this very moment")
+
+    await lesson(pool)
+    async with workers(pool, 1) as (live,):
+        seat, look = sit(live, "kid"), Reminders(live, LEAD, clock=Clock(START - LEAD))
+        with monkeypatch.context() as patched:
+            patched.setattr(notifications, "add", away)
+            with pytest.raises(Away):
+                await look.remind()
+        assert seat.events.all == []
+        assert await look.remind() == 1
+        assert len(titles(seat)) == 1
 
 
 async def test_after_a_restart_nobody_is_told_again(pool: Pool) -> None:
@@ -258,9 +287,10 @@ async def test_a_look_that_does_not_end_is_cut(pool: Pool, monkeypatch: pytest.M
 
 def test_nobody_is_told_twice_of_one_lesson() -> None:
     both = replace(LESSON, parent_id="mum", student_parent_id="mum")
-    assert [told.user_id for told in reminders_of(both, START - MINUTE)] == ["kid", "teach", "mum"]
+    assert [told.user_ids for told in reminders_of(both, START - MINUTE)] == [["kid"], ["teach"], ["mum"]]
     alone = replace(LESSON, parent_id=None, student_parent_id=None)
-    assert [told.user_id for told in reminders_of(alone, START - MINUTE)] == ["kid", "teach"]
+    assert [told.user_ids for told in reminders_of(alone, START - MINUTE)] == [["kid"], ["teach"]]
+    assert [told.user_ids for told in reminders_of(LESSON, START - MINUTE)] == [["kid"], ["teach"], ["gran", "mum"]]
 
 
 @pytest.mark.parametrize(
@@ -275,4 +305,4 @@ def test_nobody_is_told_twice_of_one_lesson() -> None:
 )
 def test_the_title_says_how_soon(before: timedelta, words: str) -> None:
     told = next(reminders_of(LESSON, START - before))
-    assert told.title == f"Fractions starts in {words}"
+    assert told.notification.title == f"Fractions starts in {words}"

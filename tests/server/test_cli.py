@@ -209,7 +209,8 @@ async def test_demo_fills_a_database_and_says_how_to_sign_in(
         assert (status, printed[: len(said)]) == (0, said)
         assert ("lessons that are over" in printed) == (days == 40)
         assert "encounters token --sub demo-teacher-01 --role teacher" in printed
-        as_teacher, as_student = re.findall(r"http://127.0.0.1:8123/\?as=(\S+)&session=(\S+)", printed)
+        as_teacher, as_student, as_host = re.findall(r"http://127.0.0.1:8123/\?as=(\S+)&session=(\S+)", printed)
+        assert (as_host[0][:13], as_host[1][:11]) == ("demo-teacher-", "demo-class-")
         connection = await asyncpg.connect(empty_database)
         lesson = await connection.fetchrow(
             "SELECT b.* FROM sessions s JOIN bookings b ON b.id = s.id WHERE room_name = $1", as_teacher[1]

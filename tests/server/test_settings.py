@@ -103,6 +103,8 @@ def test_every_field_has_a_line_in_the_table() -> None:
         ("BOOKING_CANCEL_NOTICE_MINUTES", "1440", 1440),
         ("REMINDER_MINUTES", "0", 0),
         ("REMINDER_MINUTES", "10080", 10_080),
+        ("NOTIFICATION_RETENTION_DAYS", "0", 0),
+        ("NOTIFICATION_RETENTION_DAYS", "3650", 3_650),
         ("WEBSOCKET_DEFLATE", "On", True),
         ("WEBSOCKET_DEFLATE", "off", False),
     ],
@@ -155,6 +157,7 @@ def test_limits_are_read_and_zero_means_none() -> None:
         ("DRAIN_SECONDS", "soon", "whole number"),
         ("BOOKING_CANCEL_NOTICE_MINUTES", "43201", "from 0 to 43200"),
         ("REMINDER_MINUTES", "10081", "from 0 to 10080"),
+        ("NOTIFICATION_RETENTION_DAYS", "3651", "from 0 to 3650"),
         ("WEBSOCKET_DEFLATE", "yes", "one of on, off"),
     ],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -14,8 +14,8 @@ import pytest
 
 from store import availability, bookings, calendars, reminders, users
 from store.bookings import Position
-from store.database import Connection, Pool, connect
-from tests.support.plans import Walk, walk_of
+from store.database import Pool, connect
+from tests.support.plans import walked
 from tests.support.postgres import Clusters, new_database
 
 #: The school's first lesson. Each teacher has one an hour from then on, and a slot around each.
@@ -81,31 +81,6 @@ async def pool(schools: Schools, postgres_version: int) -> AsyncIterator[Pool]:
     pool = await connect(await schools.dsn(postgres_version), size=1)
     yield pool
     await pool.close()
-
-
-class Watching:
-    """Stands where a connection does, and keeps what it is asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, tuple[object, ...]]] = []
-
-    async def fetch(self, statement: str, *values: object) -> list[object]:
-        self.asked.append((statement, values))
-        return []
-
-    async def fetchval(self, statement: str, *values: object) -> bool:
-        self.asked.append((statement, values))
-        return False
-
-
-async def walked(connection: Connection, ask: Callable[[Any], Awaitable[object]]) -> Walk:
-    """How the one statement of `ask` is answered."""
-    watching = Watching()
-    await ask(cast(Any, watching))
-    [(statement, values)] = watching.asked
-    walk = await walk_of(connection, statement, *values)
-    assert "Seq Scan" not in walk.plan, walk.plan
-    return walk
 
 
 async def test_a_page_of_somebodys_bookings(pool: Pool) -> None:

@@ -20,9 +20,11 @@ from alembic.config import Config
 from structlog.testing import capture_logs
 
 from domain.identity import Identity
-from store import bookings, messages, schema, users
+from store import bookings, events, messages, participants, schema, sessions, users
 from store.database import Pool, connect
-from store.messages import NewMessage
+from store.errors import translated
+from store.ids import new_id
+from store.participants import ReadMark
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -239,7 +241,7 @@ async def shape(dsn: str) -> set[str]:
             SELECT concat_ws(' ', table_name, column_name, data_type, column_default, is_nullable)
             FROM information_schema.columns WHERE table_schema = 'public'
             UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
-            UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid))
+            UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid), convalidated)
             FROM pg_constraint WHERE connamespace = 'public'::regnamespace
             UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
             UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
@@ -253,26 +255,29 @@ async def shape(dsn: str) -> set[str]:
 async def test_the_way_back_and_forth_keeps_the_data_and_leads_to_the_same_schema(empty_database: str) -> None:
     await schema.migrate(empty_database)
     before = await shape(empty_database)
-    await execute(empty_database, SEED, allocation(), review(), slot())
+    await execute(empty_database, SEED, COURSES, CLASSES, allocation(), review(), slot())
     await to(empty_database, "0001")
     assert await ask(empty_database, "SELECT to_regclass('directory')") is None
-    assert await schema.migrate(empty_database) == ["0002", "0003", "0004"]
+    assert await schema.migrate(empty_database) == LATER
     assert await shape(empty_database) == before
-    assert await ask(empty_database, "SELECT count(*) FROM session_messages") == 1
+    assert await ask(empty_database, "SELECT count(*) FROM session_messages") == 1, "the one of the booking"
+    assert await ask(empty_database, "SELECT string_agg(kind, ' ') FROM session_events") == "hand_raised"
     assert await ask(empty_database, "SELECT string_agg(user_id, ' ' ORDER BY user_id) FROM directory") == "p s t"
     await to(empty_database, "base")
     assert {line.split()[0] for line in await shape(empty_database)} <= {"alembic_version", "CREATE"}
     await schema.migrate(empty_database)
     assert await shape(empty_database) == before
-    await execute(empty_database, SEED)
+    await execute(empty_database, SEED, COURSES, CLASSES)
 
 
 async def test_an_index_that_was_left_unfinished_is_made_anew(empty_database: str) -> None:
     await to(empty_database, "0001")
     await execute(
         empty_database,
-        SEED + "INSERT INTO sessions SELECT (jsonb_populate_record(s, jsonb_build_object("
-        "'id', gen_random_uuid(), 'kind', 'course', 'booking_id', NULL, 'room_name', 'b'))).* FROM sessions s",
+        SEED,
+        booking(),
+        "INSERT INTO sessions (id, kind, booking_id, room_name, host_id, starts_at)"
+        " SELECT id, 'booking', id, 'b-room', 't', start_time FROM bookings ON CONFLICT DO NOTHING",
     )
     with pytest.raises(asyncpg.UniqueViolationError):
         await execute(empty_database, "CREATE UNIQUE INDEX CONCURRENTLY sessions_live ON sessions (status)")
@@ -292,28 +297,114 @@ async def test_a_revision_that_was_cut_off_half_way_is_applied(empty_database: s
     whole = await shape(empty_database)
     await execute(
         empty_database,
+        "DROP TABLE notification_handouts, notification_recipients, notifications, whiteboard_elements, whiteboards,"
+        " message_reactions, session_waiters, enrollments;"
+        "ALTER TABLE sessions DROP CONSTRAINT sessions_course_exists, DROP CONSTRAINT sessions_pinned_message_exists;"
+        "DROP TABLE courses; DROP FUNCTION courses_count_enrollments;"
         "DROP TABLE reviews, teacher_ratings, allocations, audit_log, booking_reminders, calendar_links, server_keys;"
         "DROP FUNCTION audit_log_stays_as_it_is; DROP TRIGGER bookings_count_changes ON bookings;"
         "DROP FUNCTION bookings_count_change; ALTER TABLE bookings DROP COLUMN calendar_sequence;"
         "DELETE FROM directory WHERE user_id = 's'; UPDATE alembic_version SET version_num = '0002'",
     )
-    assert await schema.migrate(empty_database) == ["0003", "0004"]
+    assert await schema.migrate(empty_database) == LATER[1:]
     assert await shape(empty_database) == whole
     assert await ask(empty_database, "SELECT count(*) FROM directory") == 2
 
 
+async def test_what_is_prepared_goes_on_inside_transactions_when_columns_are_added(database: str) -> None:
+    await execute(database, SEED)
+    pool = await connect(database, size=1)
+    id = UUID(int=1)
+    try:
+        for column in (None, "of_a_later_release"):
+            if column is not None:
+                for table in ("users", "bookings", "sessions", "session_participants", "session_messages"):
+                    await execute(database, f"ALTER TABLE {table} ADD COLUMN {column} int")
+            async with pool.acquire() as connection, connection.transaction():
+                assert await sessions.locked_with_booking(connection, id)
+                assert await bookings.locked(connection, id)
+                assert await messages.find(connection, id, id)
+                assert await messages.find_sent(connection, id, "s", "c")
+                assert await messages.page(connection, id, before=None, after=None, limit=1)
+                assert await participants.of_person(connection, id, "s")
+    finally:
+        await pool.close()
+
+
+#: What the release before 0005 sends, where this one asks for columns that came with it.
+OLD_APPEND = """
+    WITH open AS (
+        SELECT s.id, s.last_seq FROM sessions s WHERE s.id = ANY($2::uuid[]) AND s.chat_open
+        ORDER BY s.id FOR NO KEY UPDATE
+    ), input AS (
+        SELECT i.*, NULL::bigint AS last_seq
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+            WITH ORDINALITY AS i (id, session_id, user_id, sender_name, text, client_id, place)
+    ), numbered AS (
+        SELECT *, first_value(last_seq) OVER session + row_number() OVER session - 1 AS seq
+        FROM (SELECT NULL, id, NULL, NULL, NULL, NULL, 0, last_seq FROM open UNION ALL TABLE input) i
+             (id, session_id, user_id, sender_name, text, client_id, place, last_seq)
+        WINDOW session AS (PARTITION BY session_id ORDER BY place)
+    ), fresh AS (
+        SELECT * FROM numbered WHERE place > 0 AND seq IS NOT NULL
+    ), counted AS (
+        UPDATE sessions s SET last_seq = f.seq
+        FROM (SELECT session_id, max(seq) AS seq FROM fresh GROUP BY session_id) f WHERE s.id = f.session_id
+    )
+    INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, client_id, created_at)
+    SELECT id, session_id, seq, user_id, sender_name, text, client_id, clock_timestamp() FROM fresh
+    RETURNING id, seq, created_at
+"""
+OLD_PAGE = """
+    SELECT s.last_seq, m.*
+    FROM sessions s LEFT JOIN LATERAL (
+        SELECT * FROM session_messages WHERE session_id = s.id AND seq > $2 AND seq < $3 ORDER BY seq DESC LIMIT $4
+    ) m ON true
+    WHERE s.id = $1 ORDER BY m.seq
+"""
+OLD_FIND = "SELECT * FROM session_messages WHERE session_id = $1 AND id = $2"
+OLD_FIRST_ARRIVALS = """
+    WITH made AS (
+        INSERT INTO session_participants (session_id, user_id, presence_version, joined_at)
+        SELECT session_id, user_id, present::int, CASE WHEN present THEN now() END
+        FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS i (session_id, user_id, present)
+        ORDER BY session_id, user_id ON CONFLICT DO NOTHING
+        RETURNING *, presence_version > 0 AS present
+    ), opened AS (
+        INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
+        SELECT session_id, user_id, $4, clock_timestamp() FROM made WHERE present
+    )
+    SELECT session_id, user_id, presence_version AS version, joined_at, was_kicked, mic_allowed,
+        camera_allowed, hand_raised, read_seq, present AS online, present AS turned
+    FROM made
+"""
+OLD_CHANGE = """
+    INSERT INTO session_participants AS p
+        (session_id, user_id, mic_allowed, camera_allowed, hand_raised, was_kicked)
+    VALUES ($1, $2, coalesce($3, true), coalesce($4, true), coalesce($5, false), coalesce($6, false))
+    ON CONFLICT (session_id, user_id) DO UPDATE SET
+        mic_allowed = coalesce($3, p.mic_allowed), camera_allowed = coalesce($4, p.camera_allowed),
+        hand_raised = coalesce($5, p.hand_raised), was_kicked = coalesce($6, p.was_kicked),
+        updated_at = now()
+"""
+
+
 class Traffic:
-    """What people do while the schema changes, as the server does it, with time for the migration in between."""
+    """What people do while the schema changes, as the old release's server does it, with time for the migration in
+    between."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.ended = asyncio.Event()
         self.done: Counter[str] = Counter()
         self.session_id = UUID(int=1)
+        self.acts = (
+            self.write, self.edit, self.raise_hand, self.arrive, self.read, self.change_booking, self.come, self.rename,
+        )  # fmt: skip
 
     async def go_on(self) -> None:
         async with asyncio.TaskGroup() as everybody:
-            for act in (self.write, self.edit, self.change_booking, self.come, self.rename):
+            for act in self.acts:
                 for _ in range(2):
                     everybody.create_task(self.repeat(act))
 
@@ -321,23 +412,45 @@ class Traffic:
         while not self.ended.is_set():
             await act()
             self.done[act.__name__] += 1
-
-    def new(self) -> NewMessage:
-        return NewMessage(
-            id=messages.new_id(), session_id=self.session_id, user_id="s", sender_name="S", text="hi", client_id=None
-        )
+            # All of them are at one session, whose row would else be held without a gap, as no lesson's is.
+            await asyncio.sleep(random.uniform(0.02, 0.1))
 
     async def write(self) -> None:
-        [outcome] = await messages.append(self.pool, [self.new()])
-        assert isinstance(outcome, messages.Appended)
+        with translated():
+            rows = await self.pool.fetch(OLD_APPEND, [new_id()], [self.session_id], ["s"], ["S"], ["hi"], [None])
+        assert len(rows) == 1
 
     async def edit(self) -> None:
-        page = await messages.page(self.pool, self.session_id, before=None, after=None, limit=1)
-        assert page is not None
+        [found] = await self.pool.fetch(OLD_PAGE, self.session_id, 0, events.NO_END, 1)
         async with self.pool.acquire() as connection, connection.transaction():
             await connection.execute("SELECT FROM sessions WHERE id = $1 FOR NO KEY UPDATE", self.session_id)
+            try:
+                message = await connection.fetchrow(OLD_FIND, self.session_id, found["id"])
+            except asyncpg.InvalidCachedStatementError:
+                return  # answered by 503 once, with nothing written: what was prepared lacks the new column
+            assert message is not None
             await asyncio.sleep(0.01)
-            await messages.edit(connection, page.messages[0], text="ho", actor_id="s")
+            entry = await events.append(
+                connection, self.session_id, kind="message_edited", user_id="s", message_id=message["id"]
+            )
+            await connection.execute(
+                "UPDATE session_messages SET text = $2, edited_at = $3 WHERE id = $1", message["id"], "ho", entry.at
+            )
+
+    async def raise_hand(self) -> None:
+        async with self.pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM sessions WHERE id = $1 FOR NO KEY UPDATE", self.session_id)
+            await connection.execute(OLD_CHANGE, self.session_id, "s", None, None, True, None)
+            await asyncio.sleep(0.01)
+            await events.append(connection, self.session_id, kind="hand_raised", user_id="s", data={"raised": True})
+
+    async def arrive(self) -> None:
+        who = f"u{random.randint(1, PEOPLE)}"
+        await self.pool.fetch(OLD_FIRST_ARRIVALS, [self.session_id], [who], [True], UUID(int=2))
+
+    async def read(self) -> None:
+        last = await self.pool.fetchval("SELECT last_seq FROM sessions WHERE id = $1", self.session_id)
+        await participants.mark_read(self.pool, [ReadMark(session_id=self.session_id, user_id="s", seq=last)])
 
     async def change_booking(self) -> None:
         async with self.pool.acquire() as connection, connection.transaction():
@@ -359,6 +472,8 @@ class Traffic:
         await users.upsert_from_token(self.pool, Identity(user_id=who, role="teacher", first_name=str(uuid4())))
 
 
+#: All revisions after the first.
+LATER = ["0002", "0003", "0004", "0005", "0006"]
 #: Who are there when the directory is made: several batches.
 PEOPLE = 4000
 
@@ -377,8 +492,8 @@ async def test_the_schema_changes_while_people_go_on(empty_database: str) -> Non
         traffic = Traffic(pool)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(traffic.go_on())
-            await until(lambda: len(traffic.done) == 5)
-            assert await schema.migrate(empty_database) == ["0002", "0003", "0004"]
+            await until(lambda: len(traffic.done) == len(traffic.acts))
+            assert await schema.migrate(empty_database) == LATER
             at_the_end = traffic.done.copy()
             await until(lambda: all(traffic.done[act] > count + 2 for act, count in at_the_end.items()))
             traffic.ended.set()
@@ -421,6 +536,38 @@ SEED = """
     SELECT id, id, 1, 's', 'S', 'hello', 'c', now() FROM bookings;
     INSERT INTO session_participants (session_id, user_id) SELECT id, 's' FROM bookings;
 """
+#: On top of that, at 0005.
+COURSES = """
+    INSERT INTO courses (id, instructor_id, title) VALUES ('00000000-0000-0000-0000-000000000002', 't', 'Algebra');
+    INSERT INTO enrollments (course_id, user_id) SELECT id, 's' FROM courses;
+    INSERT INTO whiteboards (session_id, revision, elements, bytes) SELECT id, 1, 1, 2 FROM bookings;
+"""
+#: Something in every table and column that came with 0005, in a session of a booking and in one of a course.
+CLASSES = """
+    INSERT INTO sessions (id, kind, course_id, room_name, host_id, starts_at, max_participants, locked, waiting_room,
+                          chat_muted, slow_mode_seconds, whiteboard_locked)
+    SELECT id, 'course', id, 'a-class', 't', now(), 5, true, true, true, 5, true FROM courses;
+    INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, created_at, reactions)
+    SELECT id, id, 1, 's', 'S', 'hello', now(), '{"x": 1}' FROM sessions WHERE kind = 'course';
+    UPDATE session_messages SET reactions = '{"x": 1}';
+    UPDATE sessions SET pinned_message_id = id, last_seq = 6;
+    INSERT INTO message_reactions (message_id, emoji, user_id) SELECT id, 'x', 's' FROM session_messages;
+    INSERT INTO session_events (session_id, seq, kind, user_id, at)
+    SELECT s.id, e.place + 1, e.kind, 't', now() FROM sessions s, unnest(ARRAY[
+        'message_pinned', 'message_reaction', 'session_settings', 'whiteboard_cleared', 'hand_raised'
+    ]) WITH ORDINALITY AS e (kind, place);
+    INSERT INTO session_participants (session_id, user_id, joined_at, admitted_at, chatted_at)
+    SELECT id, 's', now(), now(), now() FROM courses;
+    INSERT INTO session_visits (session_id, user_id, worker_id, joined_at) SELECT id, 's', id, now() FROM courses;
+    INSERT INTO session_waiters (session_id, user_id, worker_id) SELECT id, 'p', id FROM sessions;
+    INSERT INTO whiteboards (session_id) SELECT id FROM courses;
+    INSERT INTO whiteboard_elements
+        (session_id, element_id, version, version_nonce, deleted, element, bytes, revision)
+    SELECT session_id, 'e', 1, 1, false, '{}', 2, 1 FROM whiteboards;
+    INSERT INTO notifications (id, kind, title, body) SELECT id, 'session_started', 'T', 'B' FROM courses;
+    INSERT INTO notification_recipients (user_id, notification_id) SELECT 's', id FROM notifications;
+    INSERT INTO notification_handouts (notification_id, course_id, after_user_id) SELECT id, id, 's' FROM courses;
+"""
 BOOKING = "INSERT INTO bookings (id, student_id, teacher_id, parent_id, status, start_time, end_time) VALUES "
 MESSAGE = (
     "INSERT INTO session_messages (session_id, id, seq, user_id, sender_name, text, client_id, created_at, deleted_at)"
@@ -428,9 +575,24 @@ MESSAGE = (
 )
 
 ANOTHER_SESSION = (
-    "INSERT INTO sessions (id, kind, room_name, host_id, starts_at)"
-    " VALUES (gen_random_uuid(), 'course', 'a-room', 't', now())"
+    "INSERT INTO sessions (id, kind, course_id, room_name, host_id, starts_at)"
+    " SELECT gen_random_uuid(), 'course', {course}, '{room}', 't', now() FROM courses"
 )
+RECIPIENT = "INSERT INTO notification_recipients (user_id, notification_id) VALUES ('{user}', gen_random_uuid())"
+HANDOUT = (
+    "WITH said AS (INSERT INTO notifications VALUES (gen_random_uuid(), 'session_started', '', '') RETURNING id)"
+    " INSERT INTO notification_handouts (notification_id, course_id, after_user_id)"
+    " SELECT {notification}, {course}, '' FROM said, courses"
+)
+ELEMENT = (
+    "INSERT INTO whiteboard_elements"
+    " (session_id, element_id, version, version_nonce, deleted, element, bytes, revision)"
+    " SELECT {session}, {id}, 1, 1, {deleted}, {element}, {bytes}, 1 FROM bookings"
+)
+REACTION = (
+    "INSERT INTO message_reactions (message_id, emoji, user_id) SELECT {message}, {emoji}, '{user}' FROM bookings"
+)
+COURSE = "INSERT INTO courses (id, instructor_id, title, description) VALUES (gen_random_uuid(), {})"
 VISIT = (
     "INSERT INTO session_visits (session_id, user_id, worker_id, joined_at, left_at)"
     " SELECT id, '{user}', id, now(), {left} FROM bookings, generate_series(1, {times})"
@@ -473,6 +635,12 @@ def allocation(student: str = "s", tutor: str = "t", subject: str = "Maths", tim
     return ALLOCATION.format(student=student, tutor=tutor, subject=subject, times=times)
 
 
+def element(
+    session: str = "id", id: str = "'e'", deleted: str = "false", element: str = "'{}'", size: str = "2"
+) -> str:
+    return ELEMENT.format(session=session, id=id, deleted=deleted, element=element, bytes=size)
+
+
 def message(seq: str = "2", user: str = "'s'", text: str = "'x'", client: str = "NULL", deleted: str = "NULL") -> str:
     return MESSAGE.format(seq=seq, user=user, text=text, client=client, deleted=deleted)
 
@@ -508,12 +676,41 @@ def booking(**changes: str) -> str:
         ("UPDATE sessions SET status = 'paused'", "sessions_status_known"),
         ("UPDATE sessions SET host_id = 'x'", "sessions_host_exists"),
         ("UPDATE sessions SET last_seq = -1", "sessions_last_seq_counts"),
-        (ANOTHER_SESSION, "sessions_room_name_unique"),
+        (ANOTHER_SESSION.format(course="id", room="a-room"), "sessions_room_name_unique"),
+        (ANOTHER_SESSION.format(course="NULL", room="b-room"), "sessions_of_courses_have_one"),
+        (ANOTHER_SESSION.format(course="gen_random_uuid()", room="b-room"), "sessions_course_exists"),
+        ("UPDATE sessions SET course_id = (SELECT id FROM courses)", "sessions_of_courses_have_one"),
+        ("UPDATE sessions SET max_participants = 0", "sessions_max_participants_sane"),
+        ("UPDATE sessions SET max_participants = 10001", "sessions_max_participants_sane"),
+        ("UPDATE sessions SET slow_mode_seconds = -1", "sessions_slow_mode_sane"),
+        ("UPDATE sessions SET slow_mode_seconds = 3601", "sessions_slow_mode_sane"),
+        ("UPDATE sessions SET pinned_message_id = gen_random_uuid()", "sessions_pinned_message_exists"),
+        (COURSE.format("'x', 'Algebra', ''"), "courses_instructor_exists"),
+        (COURSE.format("'t', '', ''"), "courses_title_length"),
+        (COURSE.format("'t', repeat('x', 201), ''"), "courses_title_length"),
+        (COURSE.format("'t', 'x', repeat('x', 10001)"), "courses_description_length"),
+        ("UPDATE courses SET enrollment_count = -1", "courses_enrollment_count_counts"),
+        ("INSERT INTO enrollments (course_id, user_id) SELECT id, 'x' FROM courses", "enrollments_user_exists"),
+        ("INSERT INTO enrollments (course_id, user_id) SELECT id, 's' FROM courses", "enrollments_pkey"),
+        ("INSERT INTO enrollments (course_id, user_id) VALUES (gen_random_uuid(), 'p')", "enrollments_course_exists"),
+        ("UPDATE enrollments SET tier = 'gold'", "enrollments_tier_known"),
+        ("INSERT INTO whiteboards (session_id) VALUES (gen_random_uuid())", "whiteboards_session_exists"),
+        ("UPDATE whiteboards SET elements = -1", "whiteboards_count_up"),
+        (element(session="gen_random_uuid()"), "whiteboard_elements_whiteboard_exists"),
+        (element(id="''"), "whiteboard_elements_id_length"),
+        (element(id="repeat('x', 65)"), "whiteboard_elements_id_length"),
+        (element(element="NULL", size="0"), "whiteboard_elements_cleared_are_deleted"),
+        (element(element="NULL", deleted="true"), "whiteboard_elements_bytes_counted"),
+        (element(size="0"), "whiteboard_elements_bytes_counted"),
         (message(seq="1"), "session_messages_seq_unique"),
         (message(client="'c'"), "session_messages_client_id_unique"),
         (message(user="'x'"), "session_messages_author_exists"),
         (message(text="repeat('x', 2001)"), "session_messages_text_length"),
         (message(deleted="now()"), "session_messages_deleted_are_empty"),
+        (REACTION.format(message="gen_random_uuid()", emoji="'x'", user="s"), "message_reactions_message_exists"),
+        (REACTION.format(message="id", emoji="'x'", user="x"), "message_reactions_user_exists"),
+        (REACTION.format(message="id", emoji="''", user="s"), "message_reactions_emoji_length"),
+        (REACTION.format(message="id", emoji="repeat('x', 33)", user="s"), "message_reactions_emoji_length"),
         (VISIT.format(user="t", left="NULL", times=1), "session_visits_participant_exists"),
         (VISIT.format(user="s", left="NULL", times=2), "session_visits_one_open"),
         (VISIT.format(user="s", left="now() - interval '1 second'", times=1), "session_visits_in_order"),
@@ -536,12 +733,20 @@ def booking(**changes: str) -> str:
         (allocation(tutor="x"), "allocations_tutor_exists"),
         (allocation(subject=""), "allocations_subject_length"),
         (allocation(times=2), "allocations_made_once"),
+        ("INSERT INTO notifications VALUES (gen_random_uuid(), 'gossip', '', '')", "notifications_kind_known"),
+        (RECIPIENT.format(user="x"), "notification_recipients_user_exists"),
+        (RECIPIENT.format(user="s"), "notification_recipients_notification_exists"),
+        (
+            HANDOUT.format(notification="gen_random_uuid()", course="courses.id"),
+            "notification_handouts_notification_exists",
+        ),
+        (HANDOUT.format(notification="said.id", course="gen_random_uuid()"), "notification_handouts_course_exists"),
     ],
 )
 async def test_the_database_itself_refuses_what_must_not_be(database: str, statement: str, constraint: str) -> None:
     connection = await asyncpg.connect(database)
     try:
-        await connection.execute(SEED)
+        await connection.execute(SEED + COURSES)
         with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refusal:
             await connection.execute(statement)
         assert refusal.value.constraint_name == constraint

@@ -74,7 +74,11 @@ async def contents(pool: Pool) -> dict[str, list[str]]:
     """Everything that stands in the database, but for what comes and goes by itself: to see that nothing changed."""
     tables = (
         *("bookings", "sessions", "session_messages", "session_events", "session_participants", "session_visits"),
+        *("message_reactions", "session_waiters"),
         *("availability_slots", "availability_series", "reviews", "allocations", "audit_log", "calendar_links"),
+        *("courses", "enrollments"),
+        *("notifications", "notification_recipients", "notification_handouts"),
+        *("whiteboards", "whiteboard_elements"),
     )
     found = {}
     for table in (*tables, "users"):

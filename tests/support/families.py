@@ -11,6 +11,8 @@ from uuid import UUID
 
 from handlers.http.routes import Route
 from tests.support.apps import App
+from tests.support.drawings import stroke
+from tests.support.lessons import member
 
 #: What every family writes wherever it can: nobody else may ever be shown it.
 SECRET_WORDS: Final = "what is nobody else's business"
@@ -20,10 +22,16 @@ FILLERS: Final[Mapping[tuple[str, str], str]] = {
     ("sessions", "{ref}"): "lesson_id",
     ("bookings", "{id}"): "lesson_id",
     ("messages", "{id}"): "message_id",
+    ("reactions", "{emoji}"): "emoji",
     ("participants", "{user_id}"): "student",
     ("children", "{user_id}"): "student",
     ("availability", "{id}"): "slot_id",
     ("allocations", "{id}"): "allocation_id",
+    ("notifications", "{id}"): "notification_id",
+    ("courses", "{id}"): "course_id",
+    ("enrollments", "{user_id}"): "student",
+    ("instructor", "{instructor_id}"): "teacher",
+    ("live-sessions", "{ref}"): "class_id",
     ("bookings", "{id}.ics"): "lesson_file",
     ("calendar", "{user}.ics"): "student_file",
 }
@@ -41,7 +49,7 @@ def slot_times(hours: int) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
-    """A student, a teacher, and their lesson."""
+    """A student, a teacher, their lesson, and a live class of the teacher's course that the student is enrolled in."""
 
     student: str
     teacher: str
@@ -51,10 +59,17 @@ class Family:
     message_id: UUID
     slot_id: UUID
     allocation_id: UUID
+    notification_id: UUID  # the teacher's
+    course_id: UUID
+    class_id: UUID
 
     @property
     def lesson_file(self) -> str:
         return f"{self.lesson_id}.ics"
+
+    @property
+    def emoji(self) -> str:
+        return "👍"
 
     @property
     def student_file(self) -> str:
@@ -70,7 +85,15 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
     offered = await app.call(teacher, "POST", "/availability", {"teacher_id": teacher, **slot_times(next(_hours))})
     allocation = {"studentId": student, "tutorId": teacher, "subjectId": "Mathematics"}
     assigned = await app.call("boss", "POST", "/admin/allocations", allocation)
+    course = await app.call(teacher, "POST", "/courses", {"title": "Algebra"})
+    course_id = UUID(course.body["id"])
+    enrolled = await app.call(teacher, "POST", f"/courses/{course_id}/enrollments", {"user_id": student})
+    scheduled = {"course_id": str(course_id), "starts_at": "2040-01-01T09:00:00Z"}
+    class_made = await app.call(teacher, "POST", "/live-sessions", scheduled)
     for answer in (
+        course,
+        enrolled,
+        class_made,
         said,
         offered,
         assigned,
@@ -78,7 +101,10 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
         await app.call(teacher, "PATCH", f"{path}/participants/{student}", {"micAllowed": False}),
     ):
         assert answer.status < 300, answer
+    drawing = app.live.whiteboards.begin_draw(member(lesson_id, student), [stroke("a", text=SECRET_WORDS)])
+    await drawing
     room_name = await app.pool.fetchval("SELECT room_name FROM sessions WHERE id = $1", lesson_id)
+    notified = await app.call(teacher, "GET", "/notifications")
     return Family(
         student=student,
         teacher=teacher,
@@ -88,6 +114,9 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
         message_id=UUID(said.body["id"]),
         slot_id=UUID(offered.body["id"]),
         allocation_id=UUID(assigned.body["id"]),
+        course_id=course_id,
+        class_id=UUID(class_made.body["_id"]),
+        notification_id=UUID(notified.body[0]["id"]),
     )
 
 
@@ -126,10 +155,24 @@ BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any] | None]] = {
     ("POST", "/calendar/rotate"): None,
     ("POST", "/sessions"): {},
     ("PUT", "/sessions/{ref}"): {"notes": []},
+    ("PATCH", "/sessions/{ref}"): {"title": "Changed", "locked": True},
+    ("POST", "/courses"): {"title": "Changed", "instructor_id": "teach"},
+    ("PATCH", "/courses/{id}"): {"title": "Changed"},
+    ("POST", "/courses/{id}/enrollments"): {"user_id": "kid"},
+    ("POST", "/live-sessions"): {
+        "course_id": "00000000-0000-0000-0000-000000000000",
+        "starts_at": "2040-01-01T09:00:00Z",
+    },
+    ("PATCH", "/live-sessions/{ref}/start"): None,
+    ("PATCH", "/live-sessions/{ref}/end"): None,
     ("POST", "/sessions/{ref}/messages"): {"text": "changed"},
     ("PATCH", "/sessions/{ref}/messages/{id}"): {"text": "changed"},
+    ("PUT", "/sessions/{ref}/messages/{id}/reactions/{emoji}"): None,
+    ("PUT", "/sessions/{ref}/pinned-message"): {"id": "00000000-0000-0000-0000-000000000001"},
     ("PATCH", "/sessions/{ref}/participants/{user_id}"): {"wasKicked": True},
     ("POST", "/admin/allocations"): {"studentId": "kid", "tutorId": "teach2", "subjectId": "Poetry"},
+    ("POST", "/notifications/read-all"): None,
+    ("PATCH", "/notifications/{id}"): {"read": True},
 }
 
 

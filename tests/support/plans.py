@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from store.database import Connection
@@ -58,6 +58,31 @@ async def walk_of(connection: Connection, statement: str, *values: object) -> Wa
         rows=round(sum(_rows_of(node) for node in nodes)),
         plan="\n".join(_lines(explained["Plan"])),
     )
+
+
+class Watching:
+    """Stands where a connection does, and keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[object, ...]]] = []
+
+    async def fetch(self, statement: str, *values: object) -> list[object]:
+        self.asked.append((statement, values))
+        return []
+
+    async def fetchval(self, statement: str, *values: object) -> bool:
+        self.asked.append((statement, values))
+        return False
+
+
+async def walked(connection: Connection, ask: Callable[[Any], Awaitable[object]]) -> Walk:
+    """How the one statement of `ask` is answered."""
+    watching = Watching()
+    await ask(cast(Any, watching))
+    [(statement, values)] = watching.asked
+    walk = await walk_of(connection, statement, *values)
+    assert "Seq Scan" not in walk.plan, walk.plan
+    return walk
 
 
 def _nodes(node: Any) -> Iterator[Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
 
+import msgspec
 import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
@@ -16,6 +17,7 @@ from domain.people import People
 from domain.tokens import SecretVerifier
 from handlers.http import edge, routes
 from handlers.http.keys import CANCEL_NOTICE, DATABASE, LIVE, PEOPLE, READINESS, VERIFIER
+from realtime.events import Event
 from store.database import Pool, connect
 from store.events import LogEntry
 from tests.support.tokens import SECRET, mint
@@ -36,8 +38,8 @@ class Told:
     def person_changed(self, user_ids: Iterable[str]) -> None:
         self.people.append(set(user_ids))
 
-    def tell_person(self, user_id: str, notification: dict[str, Any]) -> None:
-        self.notifications.append((user_id, notification))
+    def tell_people(self, user_ids: Sequence[str], news: Event) -> None:
+        self.notifications += [(user_id, msgspec.json.decode(news.json)) for user_id in user_ids]
 
 
 @dataclass
