@@ -27,11 +27,12 @@ from aiohttp import web
 from socketio import packet as socket_packet
 
 from realtime.deadlines import Deadlines
-from realtime.engine import CONNECT_SECONDS, FLUSH_SECONDS, MAX_FRAME_BYTES, Engine, Socket
+from realtime.engine import MAX_FRAME_BYTES, Engine
 from realtime.events import Event
 from realtime.frames import JSON, NAMESPACE, Bundle, Frame, ack_frame, event_frame
 from realtime.limits import Limits
 from realtime.manager import Manager
+from realtime.socket import CONNECT_SECONDS, FLUSH_SECONDS, Socket
 
 #: Digits in the number that a client gives an event to have it acked.
 MAX_ACK_DIGITS: Final = 18

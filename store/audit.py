@@ -13,6 +13,11 @@ from store.database import Connection, Executor
 from store.errors import translated
 
 Action = Literal[
+    "availability_added",
+    "availability_deleted",
+    "booking_changed",
+    "booking_made",
+    "calendar_link_rotated",
     "course_changed",
     "enrollment_ended",
     "message_deleted",
@@ -20,6 +25,8 @@ Action = Literal[
     "participant_readmitted",
     "permissions_changed",
     "profile_saved",
+    "session_changed",
+    "session_ended",
     "student_enrolled",
     "tutor_assigned",
     "tutor_unassigned",

@@ -16,9 +16,12 @@ import pytest
 from engineio.packet import MESSAGE, Packet
 
 from realtime import engine as engine_module
-from realtime.engine import Outbox, Socket, sid_prefix
+from realtime import socket as socket_module
+from realtime.engine import sid_prefix
 from realtime.events import Event
 from realtime.frames import Frame, event_frame
+from realtime.outbox import Outbox
+from realtime.socket import Socket
 from realtime.transport import Connection
 from tests.conftest import Connect, ConnectNode
 from tests.realtime.conftest import StartSite
@@ -446,7 +449,7 @@ async def test_a_connection_upgrades_over_one_websocket_only(site: Site) -> None
 
 
 async def test_an_upgrade_that_never_comes_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(socket_module, "CONNECT_SECONDS", 0.1)
     poller = await site.poller()
     upgrade = await site.websocket(sid=poller.sid)
     assert await upgrade.all() == []

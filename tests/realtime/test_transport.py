@@ -12,7 +12,7 @@ import socketio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from realtime import engine as engine_module
+from realtime import socket as socket_module
 from realtime import transport as transport_module
 from realtime.engine import Engine
 from realtime.limits import Limits
@@ -210,7 +210,7 @@ async def test_events_that_may_follow_each_other_closely_do_and_nothing_overtake
 
 
 async def test_only_so_many_events_are_under_way_at_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "MAX_TOGETHER_PACKETS", 3)
+    monkeypatch.setattr(socket_module, "MAX_TOGETHER_PACKETS", 3)
     client = await site.websocket()
     for number in range(7):
         await client.send(f'42/encounters,{number}["later"]')

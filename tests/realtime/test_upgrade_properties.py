@@ -25,7 +25,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from realtime import engine
+from realtime import socket
 from realtime.limits import Limits
 from tests.realtime.conftest import StartSite
 from tests.support.recorder import WAIT_SECONDS
@@ -415,7 +415,7 @@ OpenWire = Callable[[], Awaitable[Wire]]
 @pytest.fixture
 def short_upgrades(monkeypatch: pytest.MonkeyPatch) -> float:
     """Seconds that a client has for an upgrade."""
-    monkeypatch.setattr(engine, "CONNECT_SECONDS", 0.15)
+    monkeypatch.setattr(socket, "CONNECT_SECONDS", 0.15)
     return 0.15
 
 
