@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from domain.errors import BadRequest, Forbidden, NotFound, invalid
 from domain.identity import Identity
 from domain.live import Live
-from store import audit, courses, enrollments, users
+from store import audit, courses, enrollments, tellings, users
 from store.courses import Course
 from store.database import Executor, Pool
 from store.enrollments import Enrollment, Tier
@@ -229,6 +229,7 @@ async def end_enrollment(live: Live, identity: Identity, course_id: UUID, studen
             check_may_enroll(held, identity, student_id, student)
             if not await enrollments.delete(connection, course_id, student_id):
                 raise unknown_enrollment()
+            await tellings.add_of_course(connection, course_id, student_id)
             if identity.user_id != student_id:
                 await audit.append(
                     connection,
@@ -238,6 +239,7 @@ async def end_enrollment(live: Live, identity: Identity, course_id: UUID, studen
                     details={"course_id": course_id},
                 )
     live.person_changed([student_id])
+    live.people_to_tell()
 
 
 def _check_teacher(teacher: User | None) -> None:

@@ -14,14 +14,14 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from domain import session_settings, signals
+from domain import session_settings
 from domain.access import unknown_session
 from domain.connections import Held, added, listed, removed
 from domain.events import Posted, event, message_event, posted, renew
 from domain.hands import Hands
 from domain.presence import Presence
 from domain.reactions import Reactions
-from domain.signals import SIGNAL
+from domain.signals import SIGNAL, Signals
 from domain.typing import Typing
 from domain.visits import PRESENCE
 from domain.waiting import VERDICTS
@@ -39,7 +39,7 @@ from store.database import Pool
 from store.errors import Away
 from store.events import LogEntry
 from store.messages import NewMessage
-from store.participants import Participant, ReadMark
+from store.participants import ReadMark
 from store.sessions import Settings, Standing, Status
 
 #: Missed events that a rejoin answers with; above it the client starts anew with the newest ones.
@@ -63,8 +63,9 @@ class Live:
     `removed(connection, room_id)` is called for each connection that is taken out of a room, and
     `person_news(user_id)` when a person's name or memberships may have changed; while the bus is away, and would not
     tell, `no_news()` every LOOK_SECONDS; `more_to_tell()` when a notification was stored for more people than are told
-    at once. `session_ended()`, `participant_removed(session_id, user_id)` and `permissions_changed(participant)` are
-    called when that was committed on this worker.
+    at once. `session_ended()` is called when that was committed on this worker,
+    `people_to_tell()` when something was that providers of meetings are to be told, and
+    `participant_removed(session_id, user_id)` for who was found to belong no more.
     """
 
     def __init__(self, pool: Pool, bus: Bus, worker_id: UUID) -> None:
@@ -95,6 +96,7 @@ class Live:
         self.typing = Typing(self.tell)
         self.reactions = Reactions(pool, publish=self.publish)
         self.hands = Hands(pool, publish=self.publish)
+        self.signals = Signals()
         self.whiteboards = Whiteboards(
             pool, bus, channel=session_channel, find_room=self.hub.find, publish=self.publish
         )
@@ -119,7 +121,7 @@ class Live:
         self.more_to_tell: Callable[[], None] = lambda: None
         self.session_ended: Callable[[], None] = lambda: None
         self.participant_removed: Callable[[UUID, str], None] = lambda session_id, user_id: None
-        self.permissions_changed: Callable[[Participant], None] = lambda participant: None
+        self.people_to_tell: Callable[[], None] = lambda: None
         self._looked_at = 0.0
         self._people: dict[str, Held] = {}
 
@@ -278,7 +280,7 @@ class Live:
             self.presence.waiting_lists.hear(room.id, news)
             return False
         if news.name == SIGNAL:
-            signals.hear(room, self.presence.connections(room.id, data["to"]), data)
+            self.signals.hear(room, self.presence.connections(room.id, data["to"]), data)
             return False
         if news.name == "typing":
             room.show(news, but=data["userId"])

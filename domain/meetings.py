@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
@@ -24,19 +25,18 @@ import structlog
 from domain import access, admission
 from domain.access import Member
 from domain.errors import BadGateway, Conflict, Forbidden, NotFound
-from domain.identity import full_name
 from domain.live import Live
-from meetings.provider import Attendee, NotSupported, Pass, Person, Provider, ProviderError, Room, RoomGone, RoomSpec
+from domain.tellings import Tellings, room_of
+from meetings.provider import Attendee, Pass, Person, Provider, ProviderError, Room, RoomGone, RoomSpec
 from meetings.providers import Providers
 from realtime.events import Event
 from store import meetings, participants, sessions
 from store.database import Executor
 from store.errors import Away, translated
 from store.meetings import Meeting
-from store.participants import Participant
 from store.sessions import Session
 
-#: How long a room lasts; a session that goes on longer gets another one.
+#: How long a room lasts after the planned end of its session; a session that goes on longer gets another one.
 ROOM_LIFETIME: Final = timedelta(hours=24)
 #: Bytes of a room's name that nobody guesses, written as twice as many characters.
 NAME_BYTES: Final = 12
@@ -47,8 +47,8 @@ SWEEP_SECONDS: Final = 5.0
 JITTER: Final = 0.2
 #: Seconds that what is under way may take when the worker leaves.
 CLOSE_SECONDS: Final = 1.0
-#: What providers are told of removed and muted people at a time; more wait.
-TELLING_AT_ONCE: Final = 4
+#: Times that a pass is made for somebody whose permissions change meanwhile.
+MAX_PASSES: Final = 3
 
 T = TypeVar("T")
 
@@ -72,13 +72,15 @@ class Meetings:
         self._providers = providers
         #: One at a time makes a session's room: a whole class comes at once.
         self._making: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
-        self._telling = asyncio.Semaphore(TELLING_AT_ONCE)
+        self._tellings = Tellings(live.pool, providers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
         live.session_ended = self._over.set
-        live.participant_removed = lambda session_id, user_id: self._spawn(lambda: self._eject(session_id, user_id))
-        live.permissions_changed = lambda participant: self._spawn(lambda: self._permit(participant))
+        live.participant_removed = lambda session_id, user_id: self._spawn(
+            lambda: self._tellings.removed(session_id, user_id)
+        )
+        live.people_to_tell = self._tellings.wake
 
     def start(self) -> None:
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="meetings")
@@ -91,6 +93,7 @@ class Meetings:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tellings.close(CLOSE_SECONDS)
 
     # Having one
 
@@ -141,10 +144,9 @@ class Meetings:
         if session.status == "ended":
             raise session_ended()
         provider = self._providers.chosen
-        closes_at = datetime.now(UTC) + ROOM_LIFETIME
+        closes_at = max(datetime.now(UTC), session.starts_at, session.end_time or session.starts_at) + ROOM_LIFETIME
         spec = RoomSpec(
             name=secrets.token_hex(NAME_BYTES),
-            max_people=session.max_participants,
             closes_at=closes_at,
             recorded=session.recording_enabled,
         )
@@ -177,16 +179,29 @@ class Meetings:
         except Away:
             raise  # it may have been committed: the room closes by itself
         except BaseException:
-            self._spawn(lambda: self._delete_unneeded(provider, room))
+            self._spawn(lambda: self._delete_unneeded(provider, room, session.id))
             raise
-        self._spawn(lambda: self._delete_unneeded(provider, room))
+        self._spawn(lambda: self._delete_unneeded(provider, room, session.id))
         return present, False
 
-    async def _delete_unneeded(self, provider: Provider, room: Room) -> None:
+    async def _delete_unneeded(self, provider: Provider, room: Room, session_id: UUID) -> None:
+        """Delete it, or have it deleted when its provider can be reached again."""
         try:
             await provider.delete_room(room)
         except ProviderError as error:
             logger.warning("meetings.room_left", provider=provider.name, room=room.name, reason=error.message)
+            with translated():
+                async with self._pool.acquire() as connection, connection.transaction():
+                    if await sessions.locked(connection, session_id) is None:
+                        return
+                    await meetings.insert_over(
+                        connection,
+                        meeting_id=uuid4(),
+                        session_id=session_id,
+                        provider=room.provider,
+                        room_id=room.id,
+                        room_name=room.name,
+                    )
 
     # Coming in
 
@@ -195,32 +210,45 @@ class Meetings:
 
         Raises Forbidden (`not_joined`: the host limits who comes in, and they are not in), Conflict, BadGateway.
         """
-        person = await self._person(session, member)
 
-        async def give(provider: Provider, room: Room, expires_at: datetime) -> Pass:
+        async def give(provider: Provider, room: Room, person: Person, expires_at: datetime) -> Pass:
             return await provider.admit(room, person, expires_at=expires_at)
 
-        meeting, given = await self._in_room(session, give)
-        await self._check_not_kicked(member)
+        meeting, given = await self._as_they_are(session, member, give)
         return Admitted(meeting=meeting, given=given)
 
     async def attendee(self, session: Session, member: Member) -> Attendee:
         """A member as an attendee of the session's meeting; raises as :meth:`admit`."""
-        person = await self._person(session, member)
 
-        async def register(provider: Provider, room: Room, expires_at: datetime) -> Attendee:
+        async def register(provider: Provider, room: Room, person: Person, expires_at: datetime) -> Attendee:
             return await provider.attendee(room, person, expires_at=expires_at)
 
-        _, attendee = await self._in_room(session, register)
-        await self._check_not_kicked(member)
+        _, attendee = await self._as_they_are(session, member, register)
         return attendee
 
-    async def _check_not_kicked(self, member: Member) -> None:
+    async def _as_they_are(
+        self, session: Session, member: Member, act: Callable[[Provider, Room, Person, datetime], Awaitable[T]]
+    ) -> tuple[Meeting, T]:
+        """Do it for a member with what they may do: again, where that has changed meanwhile, as providers may have
+        learnt of the change before they made the pass, which undoes it."""
+        for _ in range(MAX_PASSES):
+            person = await self._person(session, member)
+            meeting, given = await self._in_room(session, partial(_for_person, act, person))
+            await self._check_open(member)
+            if await self._person(session, member) == person:
+                return meeting, given
+        await self._tellings.removed(session.id, member.user_id)
+        raise Conflict("What you may do here is changing; try again.", code="permissions_changing")
+
+    async def _check_open(self, member: Member) -> None:
         """Whoever was removed while their pass was made may be registered anew, behind the removal: undo that."""
         participant = await participants.of_person(self._pool, member.session_id, member.user_id)
         if participant is not None and participant.was_kicked:
-            self._spawn(lambda: self._eject(member.session_id, member.user_id))
+            self._spawn(lambda: self._tellings.removed(member.session_id, member.user_id))
             raise admission.kicked()
+        now = await sessions.find(self._pool, member.session_id)
+        if now is None or now.status == "ended":
+            raise session_ended()
 
     async def _person(self, session: Session, member: Member) -> Person:
         participant = await participants.of_person(self._pool, session.id, member.user_id)
@@ -265,13 +293,15 @@ class Meetings:
     # Ending
 
     async def end(self, member: Member, meeting: Meeting) -> None:
-        """End a meeting for everybody; the host may. One that is over stays so. Raises Forbidden, BadGateway."""
+        """End a meeting for everybody; the host may. One that is over stays so. Raises Forbidden.
+
+        Everybody in the session is told (`meetingEnded`). The room is deleted as soon as its provider can be reached.
+        """
         access.require_host(member)
-        try:
-            await self._providers.by_name(meeting.provider).delete_room(room_of(meeting))
-        except ProviderError as error:
-            raise provider_failed("delete_room", error) from error
-        await meetings.set_deleted(self._pool, meeting.id)
+        if await meetings.end(self._pool, meeting.id):
+            data = {"session_id": str(meeting.session_id), "meeting_id": str(meeting.id)}
+            self._live.tell(str(meeting.session_id), Event(name="meetingEnded", data=data))
+            self._over.set()
 
     async def sweep(self) -> int:
         """Delete the rooms that are over, as far as their providers can be reached; how many those were."""
@@ -293,6 +323,7 @@ class Meetings:
                 async with asyncio.timeout(SWEEP_SECONDS * random.uniform(1 - JITTER, 1 + JITTER)):
                     await self._over.wait()
             self._over.clear()
+            self._tellings.wake()
             try:
                 await self.sweep()
             except Away as error:
@@ -300,47 +331,18 @@ class Meetings:
             except Exception:
                 logger.exception("meetings.sweep_failed")
 
-    # What hosts do to people, where the provider can
-
-    async def _eject(self, session_id: UUID, user_id: str) -> None:
-        async with self._telling:
-            meeting = await meetings.current(self._pool, session_id)
-            if meeting is not None:
-                await self._providers.by_name(meeting.provider).eject(room_of(meeting), user_id)
-
-    async def _permit(self, participant: Participant) -> None:
-        async with self._telling:
-            meeting = await meetings.current(self._pool, participant.session_id)
-            if meeting is not None:
-                person = Person(
-                    user_id=participant.user_id,
-                    name=full_name(participant.first_name, participant.last_name),
-                    mic_allowed=participant.mic_allowed,
-                    camera_allowed=participant.camera_allowed,
-                )
-                await self._providers.by_name(meeting.provider).permit(room_of(meeting), person)
-
     def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def run() -> None:
             try:
                 await work()
-            except NotSupported:
-                pass  # the session's room has told them; the meeting can be moved
             except (ProviderError, Away) as error:
-                logger.warning("meetings.not_told", reason=str(error))
+                logger.warning("meetings.task_waits", reason=str(error))
             except Exception:
                 logger.exception("meetings.task_failed")
 
         task = asyncio.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def room_of(meeting: Meeting) -> Room:
-    """The meeting's room, as its provider made it."""
-    return Room(
-        provider=meeting.provider, id=meeting.room_id, name=meeting.room_name, url=meeting.url, data=meeting.data
-    )
 
 
 async def data_of(executor: Executor, session_id: UUID) -> dict[str, Any]:
@@ -352,6 +354,16 @@ async def data_of(executor: Executor, session_id: UUID) -> dict[str, Any]:
 def document(meeting: Meeting) -> dict[str, Any]:
     """The meeting as S3 shows it."""
     return {"meeting_id": meeting.id, "meeting_data": {"provider": meeting.provider, **meeting.data}}
+
+
+async def _for_person(
+    act: Callable[[Provider, Room, Person, datetime], Awaitable[T]],
+    person: Person,
+    provider: Provider,
+    room: Room,
+    expires_at: datetime,
+) -> T:
+    return await act(provider, room, person, expires_at)
 
 
 def provider_failed(act: str, error: ProviderError) -> BadGateway:

@@ -11,7 +11,7 @@ from domain.access import Member
 from domain.errors import BadRequest, Conflict, Forbidden, NotFound, invalid
 from domain.live import Live
 from realtime.events import Event
-from store import audit, events, participants, sessions, users, waiters
+from store import audit, events, participants, sessions, tellings, users, waiters
 from store.audit import Action
 from store.database import Connection
 from store.errors import translated
@@ -77,15 +77,14 @@ async def change_participant(live: Live, member: Member, user_id: str, change: P
                 waited = await waiters.settle(connection, member.session_id, [user_id])
                 entries.append(await _log(connection, member, "participant_kicked", {"userId": user_id}))
                 await _note(connection, member, "participant_kicked", user_id)
+            if entries:
+                await tellings.add(connection, member.session_id, user_id)
             if was_kicked and not after.was_kicked:
                 await _note(connection, member, "participant_readmitted", user_id)
     live.publish(entries)
     _tell_hosts(live, member, waited)
-    for entry in entries:
-        if entry.kind == "participant_kicked":
-            live.participant_removed(member.session_id, user_id)
-        elif entry.kind == "permissions_changed":
-            live.permissions_changed(after)
+    if entries:
+        live.people_to_tell()
     return after
 
 

@@ -5,6 +5,8 @@ Nothing is stored, and nothing of it is understood here: it goes to one person i
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -20,8 +22,13 @@ from realtime.transport import Connection
 
 #: How workers call it among themselves; `to` says whom it is for.
 SIGNAL: Final = "signalTo"
-#: An offer with every codec and candidate has some 10 KiB.
-MAX_SIGNAL_BYTES: Final = 64 * 1024
+#: An offer with every codec and candidate has some 10 KiB. Well below what a frame from a client may have.
+MAX_SIGNAL_BYTES: Final = 32 * 1024
+#: Of one person to another: a quarter of what may be unsent by default, and then what renegotiations need.
+BURST_BYTES: Final = 256 * 1024
+BYTES_PER_SECOND: Final = 16 * 1024
+#: The most pairs of people that a worker remembers.
+MAX_PAIRS: Final = 10_000
 
 
 def send(rosters: Rosters, tell: Callable[[str, Event], None], member: Member, to: str, data: object) -> None:
@@ -37,13 +44,37 @@ def send(rosters: Rosters, tell: Callable[[str, Event], None], member: Member, t
     tell(room_id, Event(name=SIGNAL, data={"session_id": room_id, "from": member.user_id, "to": to, "data": data}))
 
 
-def hear(room: Room, connections: Sequence[Connection], said: dict[str, Any]) -> None:
-    """Show a signal to whom it is for: to those of their `connections` that are in the room."""
-    theirs = [one for one in connections if one in room.members]
-    if not theirs:
-        return
-    room.flush()
-    shown = {"session_id": said["session_id"], "from": said["from"], "data": said["data"]}
-    frame = event_frame(Event(name="signal", data=shown))
-    for connection in theirs:
-        connection.send(frame)
+class Signals:
+    """What this worker's people hear. Of one person, another hears BURST_BYTES at once and BYTES_PER_SECOND then.
+
+    More is dropped: it would fill what may be unsent to the one who hears it, and cut *their* connection.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        #: By session, sender and hearer, who was heard last at the end: bytes left, and when.
+        self._left: OrderedDict[tuple[str, str, str], tuple[float, float]] = OrderedDict()
+
+    def hear(self, room: Room, connections: Sequence[Connection], said: dict[str, Any]) -> None:
+        """Show a signal to whom it is for: to those of their `connections` that are in the room."""
+        theirs = [one for one in connections if one in room.members]
+        if not theirs:
+            return
+        shown = {"session_id": said["session_id"], "from": said["from"], "data": said["data"]}
+        news = Event(name="signal", data=shown)
+        if not self._take((room.id, said["from"], said["to"]), len(news.json)):
+            return
+        room.flush()
+        frame = event_frame(news)
+        for connection in theirs:
+            connection.send(frame)
+
+    def _take(self, pair: tuple[str, str, str], size: int) -> bool:
+        now = self._clock()
+        left, at = self._left.pop(pair, (float(BURST_BYTES), now))
+        left = min(BURST_BYTES, left + (now - at) * BYTES_PER_SECOND)
+        fits = size <= left
+        self._left[pair] = (left - size if fits else left, now)
+        if len(self._left) > MAX_PAIRS:
+            self._left.popitem(last=False)
+        return fits

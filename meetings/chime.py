@@ -54,7 +54,8 @@ MAX_PEOPLE: Final = 250
 TRY_SECONDS: Final = 5.0
 ACT_SECONDS: Final = 10.0
 MAX_TRIES: Final = 3
-#: Tries of a CreateMeeting that met another for the same meeting, and the seconds between them.
+#: Tries of a CreateMeeting that met another for the same meeting, and the seconds between them; and of a
+#: CreateAttendee whose attendee was deleted by another.
 MAX_CONFLICTS: Final = 3
 CONFLICT_SECONDS: Final = 0.2
 #: Pages of attendees that are looked through for one: more than MAX_PEOPLE are never there.
@@ -213,20 +214,28 @@ class Chime:
     async def _attendee(self, room: Room, person: Person) -> dict[str, Any]:
         capabilities = _capabilities(person)
         async with self._act():
-            # A second one of the same person is the first, capabilities and all.
-            made = await self._meetings.create_attendee(
-                MeetingId=room.id, ExternalUserId=external_id(person.user_id), Capabilities=capabilities
-            )
-            with _understood():
-                attendee = _plain(made["Attendee"])
-                _text(attendee["JoinToken"])
-                attendee_id = _text(attendee["AttendeeId"])
-            if attendee.get("Capabilities", capabilities) != capabilities:
-                changed = await self._meetings.update_attendee_capabilities(
-                    MeetingId=room.id, AttendeeId=attendee_id, Capabilities=capabilities
+            for tries_left in range(MAX_CONFLICTS - 1, -1, -1):
+                # A second one of the same person is the first, capabilities and all. NotFound: the meeting is gone.
+                made = await self._meetings.create_attendee(
+                    MeetingId=room.id, ExternalUserId=external_id(person.user_id), Capabilities=capabilities
                 )
+                with _understood():
+                    attendee = _plain(made["Attendee"])
+                    _text(attendee["JoinToken"])
+                    attendee_id = _text(attendee["AttendeeId"])
+                if attendee.get("Capabilities", capabilities) == capabilities:
+                    return attendee
+                try:
+                    changed = await self._meetings.update_attendee_capabilities(
+                        MeetingId=room.id, AttendeeId=attendee_id, Capabilities=capabilities
+                    )
+                except ClientError as error:
+                    if _code(error) not in _GONE or not tries_left:
+                        raise
+                    continue  # ejected just now: the meeting goes on, and they are made anew
                 attendee["Capabilities"] = _plain(changed.get("Attendee", {})).get("Capabilities", capabilities)
-        return attendee
+                return attendee
+        raise AssertionError("the last try returns or raises")
 
     async def eject(self, room: Room, user_id: str) -> None:
         try:

@@ -102,33 +102,34 @@ class DailyApi:
     ) -> T:
         """What Daily answers, as an `answer`. `again`: it may be done twice, so it is tried again when nothing came.
 
-        429 and 503 are tried again in any case: nothing was done. Raises Refusal, Unsure, ProviderAway, ProviderFailed.
+        429 and 503 are tried again in any case: nothing was done. Raises Refusal, Unsure, ProviderAway, ProviderFailed;
+        Unsure, and not ProviderAway, where any of the tries may have done it.
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._patience.act_seconds
         pause = self._patience.first_pause_seconds
+        away: type[ProviderAway] = ProviderAway
         for tries_left in range(MAX_TRIES - 1, -1, -1):
             left = ends_at - loop.time()
             try:
                 await self._paces[rate].turn(left)
             except TooSoon as late:
-                raise _busy(late.seconds) from None
+                raise _busy(away, late.seconds) from None
             left = ends_at - loop.time()
             try:
                 return await self._try(method, path, answer, body, query, min(left, self._patience.try_seconds))
             except Unsure:
                 if not again or not tries_left:
                     raise
+                away = Unsure
                 wait = _jittered(pause)
-            except ProviderAway as away:
-                if not tries_left:
-                    raise
-                wait = max(_jittered(pause), float(away.retry_after or 0))
-                if loop.time() + wait >= ends_at:
-                    raise
+            except ProviderAway as refused:
+                wait = max(_jittered(pause), float(refused.retry_after or 0))
+                if not tries_left or loop.time() + wait >= ends_at:
+                    raise away(refused.message, retry_after=refused.retry_after) from refused
             pause *= 2
             if loop.time() + wait >= ends_at:
-                raise ProviderAway("The video provider daily is too slow.")
+                raise away("The video provider daily is too slow.")
             await asyncio.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
@@ -191,8 +192,8 @@ def _plain(text: str) -> str:
     return "".join(character for character in text[:MAX_INFO_CHARACTERS] if character.isprintable()).rstrip(". ")
 
 
-def _busy(seconds: float) -> ProviderAway:
-    return ProviderAway("The video provider daily is asked as often as it allows.", retry_after=math.ceil(seconds))
+def _busy(away: type[ProviderAway], seconds: float) -> ProviderAway:
+    return away("The video provider daily is asked as often as it allows.", retry_after=math.ceil(seconds))
 
 
 def _jittered(seconds: float) -> float:

@@ -44,11 +44,12 @@ _MEETING: Final = """
 
 
 async def current(executor: Executor, session_id: UUID) -> Meeting | None:
-    """The session's meeting, if it has one that goes on."""
+    """The session's meeting, if it has one that goes on; that of a session that has ended does not."""
     with translated():
         row = await executor.fetchrow(
-            f"SELECT {_MEETING} FROM meetings m"
-            " WHERE m.session_id = $1 AND m.ended_at IS NULL AND m.closes_at > clock_timestamp()",
+            f"SELECT {_MEETING} FROM meetings m JOIN sessions s ON s.id = m.session_id"
+            " WHERE m.session_id = $1 AND m.ended_at IS NULL AND m.closes_at > clock_timestamp()"
+            " AND s.status <> 'ended'",
             session_id,
         )
     return Meeting.from_row(row) if row else None
@@ -94,6 +95,33 @@ async def insert(
     )
     assert row is not None, "one row is inserted"
     return Meeting.from_row(row)
+
+
+async def insert_over(
+    connection: Connection, *, meeting_id: UUID, session_id: UUID, provider: str, room_id: str, room_name: str
+) -> None:
+    """A room that was made for the session, is not needed and to be deleted. Inside a transaction that holds the
+    session's row."""
+    await connection.execute(
+        """
+        INSERT INTO meetings (id, session_id, generation, provider, room_id, room_name, closes_at, ended_at)
+        SELECT $1, $2, coalesce(max(generation), 0) + 1, $3, $4, $5, now(), now() FROM meetings WHERE session_id = $2
+        """,
+        meeting_id,
+        session_id,
+        provider,
+        room_id,
+        room_name,
+    )
+
+
+async def end(executor: Executor, meeting_id: UUID) -> bool:
+    """It is over, and its room is to be deleted; False where it was over already."""
+    with translated():
+        ended = await executor.fetchval(
+            "UPDATE meetings SET ended_at = now() WHERE id = $1 AND ended_at IS NULL RETURNING true", meeting_id
+        )
+    return bool(ended)
 
 
 async def set_deleted(executor: Executor, meeting_id: UUID) -> None:

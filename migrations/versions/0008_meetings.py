@@ -34,6 +34,21 @@ STATEMENTS = (
     "COMMENT ON COLUMN meetings.deleted_at IS 'when its provider had deleted the room; till then, retry_at'",
     "CREATE UNIQUE INDEX meetings_one_at_a_time ON meetings (session_id) WHERE ended_at IS NULL",
     "CREATE INDEX meetings_not_deleted ON meetings (retry_at) WHERE deleted_at IS NULL",
+    """
+    CREATE TABLE meeting_tellings (
+        session_id uuid NOT NULL,
+        user_id    text NOT NULL,
+        changes    integer NOT NULL DEFAULT 1,
+        attempts   integer NOT NULL DEFAULT 0,
+        retry_at   timestamptz NOT NULL DEFAULT now(),
+        held_until timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (session_id, user_id),
+        CONSTRAINT meeting_tellings_session_exists
+            FOREIGN KEY (session_id) REFERENCES sessions (id) ON DELETE CASCADE
+    )
+    """,
+    "COMMENT ON TABLE meeting_tellings IS 'people of whom the provider is to be told what they may do now'",
+    "CREATE INDEX meeting_tellings_due ON meeting_tellings (retry_at)",
 )
 
 
@@ -43,4 +58,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DROP TABLE meeting_tellings")
     op.execute("DROP TABLE meetings")

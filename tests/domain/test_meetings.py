@@ -6,7 +6,8 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -95,6 +96,22 @@ async def test_a_session_that_ends_while_its_room_is_made_has_none(pool: Pool, d
         assert await pool.fetchval("SELECT count(*) FROM meetings") == 0
 
 
+async def test_a_room_that_is_not_needed_and_cannot_be_deleted_is_deleted_later(pool: Pool, daily: DailyWorld) -> None:
+    session = await session_of(pool, await book(pool))
+    before_it_answers(
+        daily, lambda: pool.execute("UPDATE sessions SET status = 'ended', ends_at = now() WHERE id = $1", session.id)
+    )
+    daily.server.faults.next(Fault(status=403, at="DELETE"))
+    async with meeting_on(pool, daily.provider) as ((_, meetings),):
+        with pytest.raises(Conflict):
+            await meetings.ensure(session)
+        async with asyncio.timeout(10):
+            while not await meetings.sweep():
+                pass
+
+        assert daily.server.rooms == {}
+
+
 async def test_two_moves_at_once_are_one(pool: Pool, daily: DailyWorld) -> None:
     session = await session_of(pool, await book(pool))
     async with meeting_on(pool, daily.provider, 2) as made:
@@ -127,6 +144,19 @@ async def test_everybody_in_the_session_is_told_of_a_move_whichever_worker_they_
                 "generation": 2,
             }
         assert told(elsewhere, "meetingMoved") == []
+
+
+async def test_everybody_is_told_of_a_meetings_end_though_its_provider_has_nothing_to_do(pool: Pool) -> None:
+    session = await session_of(pool, await book(pool))
+    async with meeting_on(pool, Jitsi("meet.example", None), 2) as ((one, meetings), (two, _)):
+        seats = [await join(one, session.id, "teach"), await join(two, session.id, "kid")]
+        meeting, _ = await meetings.ensure(session)
+
+        for _ in range(2):
+            await meetings.end(member(session.id, "teach"), meeting)
+
+        for seat in seats:
+            assert told(seat, "meetingEnded") == [{"meeting_id": str(meeting.id)}]
 
 
 async def test_chat_goes_on_while_a_provider_is_slow(pool: Pool, daily: DailyWorld) -> None:
@@ -191,6 +221,44 @@ async def test_who_is_removed_while_their_pass_is_made_gets_none(pool: Pool) -> 
 
             assert refused.value.code == "kicked"
             await until(lambda: world.server.meetings[meeting.room_id].attendees == {})
+
+
+async def test_who_is_muted_while_their_pass_is_made_gets_one_that_does_not_let_them_speak(
+    pool: Pool, daily: DailyWorld
+) -> None:
+    session = await session_of(pool, await book(pool))
+    async with meeting_on(pool, daily.provider) as ((live, meetings),):
+        admit = daily.provider.admit
+        mute = ParticipantChange(mic_allowed=False)
+
+        async def slowly(room: Room, person: Person, *, expires_at: datetime) -> Pass:
+            await moderation.change_participant(live, member(session.id, "teach"), "kid", mute)
+            return await admit(room, person, expires_at=expires_at)
+
+        daily.provider.admit = slowly  # type: ignore[method-assign]
+
+        admitted = await meetings.admit(session, member(session.id, "kid"))
+
+        joined = daily.server.join(admitted.meeting.room_name, admitted.given.token)
+        assert joined is not None
+        assert not joined.may_send("audio")
+
+
+async def test_the_room_lasts_from_the_lesson_and_not_from_the_first_question(pool: Pool) -> None:
+    session = await session_of(pool, await book(pool))
+    later = replace(session, starts_at=datetime.now(UTC) + timedelta(hours=23), end_time=None)
+    async with meeting_on(pool, Jitsi("meet.example", None)) as ((_, meetings),):
+        meeting, _ = await meetings.ensure(later)
+
+        assert meeting.closes_at - later.starts_at >= timedelta(hours=24)
+
+
+async def test_a_full_class_has_room_for_its_host(pool: Pool, daily: DailyWorld) -> None:
+    session = replace(await session_of(pool, await book(pool)), max_participants=1)
+    async with meeting_on(pool, daily.provider) as ((_, meetings),):
+        meeting, _ = await meetings.ensure(session)
+
+        assert daily.server.rooms[meeting.room_name].properties.max_participants is None
 
 
 async def test_nobody_guesses_a_rooms_name(pool: Pool) -> None:

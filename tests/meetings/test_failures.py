@@ -7,11 +7,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from meetings import chime, daily
-from meetings.daily_api import MAX_ANSWER_BYTES, Patience, Refusal
+from meetings.daily_api import MAX_ANSWER_BYTES, Patience, Refusal, Unsure
 from meetings.pace import Pace, TooSoon
 from meetings.provider import NotRecording, Provider, ProviderAway, ProviderError, ProviderFailed, Room, RoomSpec
 from server.settings import from_environment
@@ -305,3 +306,37 @@ def test_who_would_come_too_late_takes_nobodys_turn() -> None:
         pace.reserve(0.5)
     assert late.value.seconds == 1.0
     assert pace.reserve(1.0) == 1.0
+
+
+async def test_a_room_that_daily_made_too_slowly_is_deleted_though_the_last_try_was_refused() -> None:
+    """Two tries use up the time of the act, or the second one is told to come later: the first may have made it."""
+    for second in (Fault(seconds=1.0, at="POST"), Fault(status=429, headers={"Retry-After": "60"}, at="POST")):
+        async with daily_world(Patience(try_seconds=0.2, act_seconds=0.4, first_pause_seconds=0.001)) as world:
+            world.server.faults.next(Fault(seconds=0.3, done=True, at="POST"))
+            world.server.faults.next(second)
+
+            with pytest.raises(Unsure):
+                await world.provider.make_room(LESSON)
+
+            assert world.server.rooms == {}
+
+
+async def test_who_is_ejected_while_chime_registers_them_is_registered_anew_in_the_same_meeting() -> None:
+    async with chime_world() as world:
+        room = await world.provider.make_room(LESSON)
+        await world.provider.admit(room, STUDENT, expires_at=soon())
+        update = world.server.update_attendee_capabilities
+
+        def ejected(MeetingId: str, AttendeeId: str, Capabilities: Any) -> dict[str, Any]:  # noqa: N803
+            if AttendeeId == first:
+                world.server.delete_attendee(MeetingId, AttendeeId)
+            return update(MeetingId, AttendeeId, Capabilities)
+
+        (first,) = world.server.meetings[room.id].attendees
+        world.server.update_attendee_capabilities = ejected  # type: ignore[method-assign]
+
+        admitted = await world.provider.admit(room, replace(STUDENT, mic_allowed=False), expires_at=soon())
+
+        joined = world.join(room, admitted)
+        assert joined is not None
+        assert joined.mic is False

@@ -5,6 +5,7 @@ Unknown properties are refused, as are wrong types, a missing key and a room tha
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import uuid
@@ -157,8 +158,8 @@ class DailyStandin:
 
     # What people do
 
-    def join(self, name: str, token: str | None) -> Present | None:
-        """What Daily's page does with a token: in, or None."""
+    def join(self, name: str, token: str | None, *, after: float = 0) -> Present | None:
+        """What Daily's page does with a token, so many seconds from now: in, or None."""
         room = self.rooms.get(name)
         if room is None:
             return None
@@ -167,6 +168,8 @@ class DailyStandin:
         try:
             claims = jwt.decode(token, TOKEN_SECRET, algorithms=["HS256"])
         except jwt.InvalidTokenError:
+            return None
+        if claims.get("exp", math.inf) <= time.time() + after:
             return None
         if claims.get("r", name) != name or claims["ud"] in room.banned:
             return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from domain.signals import MAX_SIGNAL_BYTES
+from domain.signals import BURST_BYTES, BYTES_PER_SECOND, MAX_SIGNAL_BYTES
 from store.database import Pool
 from tests.handlers.test_encounters import doors
 from tests.support.lessons import book, database_pool
@@ -80,6 +80,23 @@ async def test_who_was_kicked_gets_and_sends_no_signals(pool: Pool) -> None:
         assert refused(ack) == (404, "not_here")
         assert not (await worker.send(kid, "signal", sessionId=session_id, to="teach", data=OFFER))["ok"]
         assert kid.events.of("signal") == teach.events.of("signal") == []
+
+
+async def test_whoever_is_flooded_with_signals_stays_connected_and_hears_others(pool: Pool) -> None:
+    lesson_id = await book(pool)
+    session_id = str(lesson_id)
+    async with doors(pool, 1) as (worker,):
+        kid, teach = await worker.join("kid", lesson_id), await worker.join("teach", lesson_id)
+        mum = await worker.join("mum", lesson_id)
+        flood = "x" * (MAX_SIGNAL_BYTES - 2)
+        for _ in range(40):
+            await worker.send(kid, "signal", sessionId=session_id, to="teach", data=flood)
+
+        await worker.send(mum, "signal", sessionId=session_id, to="teach", data=OFFER)
+
+        heard = [said["from"] for said in teach.events.of("signal")]
+        assert heard[-1] == "mum"
+        assert 1 <= heard.count("kid") <= (BURST_BYTES + 2 * BYTES_PER_SECOND) // MAX_SIGNAL_BYTES
 
 
 async def test_a_signal_has_a_size_and_is_complete(pool: Pool) -> None:

@@ -1,0 +1,126 @@
+"""Telling the providers of meetings who was removed and who may no longer speak, until they know.
+
+What is to be told is written with the change itself (:mod:`store.tellings`): neither a provider that is away nor a
+worker that dies loses it. Of one person, one worker tells at a time, what is true at that moment: two changes that
+follow each other cannot land in the other order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from domain import access
+from domain.errors import Forbidden
+from domain.identity import Identity
+from meetings.provider import NotSupported, Person, ProviderError, Room
+from meetings.providers import Providers
+from store import meetings, participants, sessions, tellings, users
+from store.database import Pool
+from store.errors import Away
+from store.meetings import Meeting
+from store.tellings import HOLD_SECONDS, Telling
+
+#: People of whom a worker tells at a time; more wait.
+TELLING_AT_ONCE: Final = 4
+#: Seconds for one person: less than they are held.
+TELL_SECONDS: Final = HOLD_SECONDS - 5.0
+
+logger = structlog.get_logger(__name__)
+
+
+class Tellings:
+    """This worker's part in telling `providers`."""
+
+    def __init__(self, pool: Pool, providers: Providers) -> None:
+        self._pool = pool
+        self._providers = providers
+        self._tellers: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """There may be something to tell. What comes while all are busy is found by them, or with the next call."""
+        if len(self._tellers) < TELLING_AT_ONCE:
+            task = asyncio.create_task(self._tell_all(), name="tellings")
+            self._tellers.add(task)
+            task.add_done_callback(self._tellers.discard)
+
+    async def close(self, within: float) -> None:
+        """Tell what is under way, if that does not take longer than so many seconds; the rest is told by others."""
+        if self._tellers:
+            await asyncio.wait(self._tellers, timeout=within)
+        tellers = list(self._tellers)
+        for task in tellers:
+            task.cancel()
+        await asyncio.gather(*tellers, return_exceptions=True)
+
+    async def removed(self, session_id: UUID, user_id: str) -> None:
+        """Somebody is not, or may not be, in the session any more, which nothing else has written down."""
+        await tellings.add(self._pool, session_id, user_id)
+        self.wake()
+
+    async def _tell_all(self) -> None:
+        try:
+            while (telling := await tellings.claim(self._pool)) is not None:
+                await self._tell(telling)
+        except Away as error:
+            logger.info("tellings.wait", reason=str(error))
+        except Exception:
+            logger.exception("tellings.failed")
+
+    async def _tell(self, telling: Telling) -> None:
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                await self._tell_state(telling)
+        except NotSupported:
+            pass  # the session's room has told them; the meeting can be moved
+        except (ProviderError, TimeoutError) as error:
+            logger.warning("meetings.not_told", reason=str(error) or "too slow")
+            await tellings.release(self._pool, telling)
+            return
+        await tellings.done(self._pool, telling)
+
+    async def _tell_state(self, telling: Telling) -> None:
+        meeting = await meetings.current(self._pool, telling.session_id)
+        if meeting is None:
+            return
+        provider = self._providers.by_name(meeting.provider)
+        person = await self._person(telling)
+        if person is None:
+            await provider.eject(room_of(meeting), telling.user_id)
+        else:
+            await provider.permit(room_of(meeting), person)
+
+    async def _person(self, telling: Telling) -> Person | None:
+        """The person with what they may do now; None for who may not be there."""
+        user = await users.find(self._pool, telling.user_id)
+        entrance = await sessions.find_for(self._pool, telling.session_id, telling.user_id)
+        if user is None or entrance is None:
+            return None
+        try:
+            member = access.member(
+                entrance.session,
+                Identity(user_id=user.id, role=user.role),
+                name=entrance.name,
+                kicked=entrance.was_kicked,
+                enrolled=entrance.is_enrolled,
+            )
+        except Forbidden:
+            return None
+        participant = await participants.of_person(self._pool, telling.session_id, telling.user_id)
+        return Person(
+            user_id=member.user_id,
+            name=member.name,
+            is_owner=member.is_host,
+            mic_allowed=participant is None or participant.mic_allowed,
+            camera_allowed=participant is None or participant.camera_allowed,
+        )
+
+
+def room_of(meeting: Meeting) -> Room:
+    """The meeting's room, as its provider made it."""
+    return Room(
+        provider=meeting.provider, id=meeting.room_id, name=meeting.room_name, url=meeting.url, data=meeting.data
+    )
