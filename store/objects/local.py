@@ -158,7 +158,7 @@ class LocalUpload:
 
 
 def _open(path: Path, mode: Literal["rb", "r+b"]) -> FileIO:
-    return open(path, mode, buffering=0)  # noqa: SIM115  # its owner closes it
+    return open(path, mode, buffering=0)  # its owner closes it
 
 
 def _write_all(file: FileIO, data: bytearray) -> None:
