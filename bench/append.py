@@ -25,7 +25,7 @@ from bench.database import Database
 from domain import chat
 from domain.access import Member
 from domain.live import Live
-from handlers.encounter_events import SendMessage
+from handlers.encounters.messages import SendMessage
 from handlers.payloads import decode
 from realtime.bus import LocalBus
 from realtime.frames import Bundle, Frame, ack_frame

@@ -86,8 +86,10 @@ async def _fill(dsn: str, tables: Tables, crowd: Crowd) -> None:
                 people,
             )
             await connection.execute(
-                "INSERT INTO sessions (id, kind, room_name, host_id, starts_at) "
-                "SELECT id, 'course', 'room-' || id, $2, now() FROM unnest($1::uuid[]) id",
+                "WITH made AS ("
+                "INSERT INTO courses (id, instructor_id, title) VALUES (gen_random_uuid(), $2, 'Bench') RETURNING id"
+                ") INSERT INTO sessions (id, kind, course_id, room_name, host_id, starts_at) "
+                "SELECT s.id, 'course', made.id, 'room-' || s.id, $2, now() FROM made, unnest($1::uuid[]) AS s (id)",
                 sessions,
                 people[0],
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -43,13 +44,15 @@ class _Commanded:
 
     def ask(self, command: str) -> dict[str, float]:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # there is no answer then, either
             self._process.stdin.write(command + "\n")
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
+        return self.answer(command)
+
+    def answer(self, command: str) -> dict[str, float]:
+        """The next line about a command that was asked before."""
+        assert self._process.stdout is not None
+        answer = self._process.stdout.readline()
         if not answer:
             _, error = self._process.communicate()
             raise RunFailed(f"{command}: {error.strip()[:1000] or 'the load ended'}")
@@ -83,6 +86,12 @@ class Load(_Commanded):
         text_bytes: int = 40,
     ) -> dict[str, float]:
         return self.ask(f"chat {mode} {rooms} {senders} {window} {seconds} {text_bytes} {rate} {int(ordered)}")
+
+    def notified(self, act: Callable[[], None]) -> float:
+        """When, by the monotonic clock, the last of all who joined was notified of what `act` does: each once."""
+        self.ask("notified")
+        act()
+        return self.answer("notified")["last"]
 
     def leave(self, count: int, *, first: int = 0) -> dict[str, float]:
         """Say goodbye, and wait until the server has let go."""

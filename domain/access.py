@@ -28,9 +28,10 @@ class Member:
 
 
 def people_of(session: Session) -> frozenset[str]:
-    """Everybody who belongs to the session by name; admins belong to every session besides."""
+    """Everybody who belongs to the session by name; besides, those who are enrolled in its course, and every admin."""
     people = (
         session.host_id,
+        session.instructor_id,
         session.student_id,
         session.teacher_id,
         session.booking_parent_id,
@@ -39,9 +40,9 @@ def people_of(session: Session) -> frozenset[str]:
     return frozenset(person for person in people if person is not None)
 
 
-def member(session: Session, identity: Identity, *, name: str, kicked: bool) -> Member:
+def member(session: Session, identity: Identity, *, name: str, kicked: bool, enrolled: bool = False) -> Member:
     """The identity as a member of the session. Raises Forbidden for strangers and for those who were kicked."""
-    if not identity.is_admin and identity.user_id not in people_of(session):
+    if not identity.is_admin and not enrolled and identity.user_id not in people_of(session):
         raise Forbidden(DENIED)
     if kicked:
         raise Forbidden("You were removed from this session by its host.", code="kicked")
@@ -74,7 +75,13 @@ async def enter(executor: Executor, ref: UUID | str, identity: Identity) -> tupl
     entrance = await sessions.find_for(executor, ref, identity.user_id)
     if entrance is None:
         raise unknown_session()
-    someone = member(entrance.session, identity, name=entrance.name, kicked=entrance.was_kicked)
+    someone = member(
+        entrance.session,
+        identity,
+        name=entrance.name,
+        kicked=entrance.was_kicked,
+        enrolled=entrance.is_enrolled,
+    )
     return entrance.session, someone
 
 

@@ -9,32 +9,44 @@
       cancelled ◄───┘
 
 The teacher confirms and completes, either side cancels and reschedules. Completed and cancelled are final.
-A booking and its session are made and changed in one transaction.
+A booking and its session are made and changed in one transaction. With a teacher who publishes availability
+(:mod:`domain.availability`), a lesson lies inside one of their free slots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from datetime import MAXYEAR, UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
+from domain import booking_news, notifications
+from domain.booking_news import is_moved
 from domain.errors import BadRequest, Conflict, EncountersError, Forbidden, NotFound, invalid
 from domain.identity import Identity
-from store import bookings, sessions, users
+from domain.notifications import Told
+from domain.people import timezone_problem
+from domain.wall_clock import weekly_from
+from store import availability, bookings, sessions, users
+from store.availability import Obstacle
 from store.bookings import Booking, Status
 from store.errors import Refused, translated
 from store.users import User
 
 if TYPE_CHECKING:
     from domain.live import Live
-    from store.database import Executor, Pool
+    from store.database import Executor
 
 MAX_DURATION: Final = timedelta(hours=8)
 #: How far a start may lie in the past: clocks differ, and a request takes its time.
 PAST_TOLERANCE: Final = timedelta(seconds=60)
+#: The most lessons that are booked at once: a year of them, in one short transaction.
+MAX_WEEKS: Final = 52
+#: Everybody cancels whenever they like.
+NO_NOTICE: Final = timedelta(0)
 
 #: Who speaks for a booking: the student's family (they, their parent, the booking's parent), or the teacher.
 Side = Literal["family", "teacher", "admin"]
@@ -67,6 +79,14 @@ class NewBooking:
     teacher_id: str
     start_time: datetime
     end_time: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repeat:
+    """The same lesson in `weeks` weeks on end, 1 to MAX_WEEKS, at the same time on the wall clock of a time zone."""
+
+    weeks: int
+    timezone: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,17 +171,45 @@ def check_time(start: datetime, end: datetime, now: datetime) -> None:
         raise invalid(problems)
 
 
-def changed(booking: Booking, side: Side, change: BookingChange, now: datetime) -> Booking:
+def starts_of(start: datetime, repeat: Repeat) -> Sequence[datetime]:
+    """When each of the repeated lessons begins; see :func:`domain.wall_clock.weekly_from`. Raises BadRequest."""
+    if problem := timezone_problem(repeat.timezone):
+        raise invalid({"repeat.timezone": problem})
+    starts = weekly_from(start, repeat.weeks, ZoneInfo(repeat.timezone))
+    if starts[-1].year == MAXYEAR:
+        # As of a single lesson: see `handlers.payloads.in_utc`.
+        raise invalid({"repeat.weeks": "must end at a date of our time"})
+    return starts
+
+
+def changed(
+    booking: Booking, side: Side, change: BookingChange, now: datetime, *, cancel_notice: timedelta = NO_NOTICE
+) -> Booking:
     """The booking as it is after `change`; itself where that changes nothing.
 
-    Raises BadRequest, Forbidden, or Conflict `invalid_transition`.
+    `cancel_notice`: how long before the start the family may last cancel or reschedule.
+    Raises BadRequest, Forbidden, or Conflict (`invalid_transition`, `too_late`).
     """
     moves = change.start_time is not None or change.end_time is not None
     if change.status is not None and not moves:
-        return _with_status(booking, side, change.status)
-    if change.status is None and moves:
-        return _rescheduled(booking, change, now)
-    raise BadRequest("Give either status, or start_time and end_time.", code="one_change_at_a_time")
+        after = _with_status(booking, side, change.status)
+    elif change.status is None and moves:
+        after = _rescheduled(booking, change, now)
+    else:
+        raise BadRequest("Give either status, or start_time and end_time.", code="one_change_at_a_time")
+    gives_up_its_time = after.status == "cancelled" or is_moved(booking, after)
+    if after != booking and gives_up_its_time and side == "family":
+        _check_notice(booking, cancel_notice, now)
+    return after
+
+
+def _check_notice(booking: Booking, notice: timedelta, now: datetime) -> None:
+    if notice and now > booking.start_time - notice:
+        raise Conflict(
+            f"Less than {notice // timedelta(minutes=1)} minutes before the lesson only the teacher "
+            "or an administrator cancels or moves it.",
+            code="too_late",
+        )
 
 
 def _with_status(booking: Booking, side: Side, wanted: Status) -> Booking:
@@ -207,53 +255,107 @@ async def read(executor: Executor, identity: Identity, booking_id: UUID) -> Book
     return booking
 
 
-async def book(pool: Pool, identity: Identity, new: NewBooking) -> UUID:
-    """Make a pending booking and its session, which share the id.
+async def book(live: Live, identity: Identity, new: NewBooking) -> UUID:
+    """Make a pending booking and its session, which share the id. Its other people are told of it.
 
-    Raises Forbidden, BadRequest naming the fields, or Conflict `slot_taken` where the student or the teacher
-    has another pending or confirmed booking then.
+    Raises Forbidden, BadRequest naming the fields, or Conflict: `slot_taken` where the student or the teacher
+    has another pending or confirmed booking then, `not_available` where the teacher publishes availability and no
+    free slot holds the whole lesson.
     """
-    student = await users.find(pool, new.student_id)
+    return (await _book(live, identity, new, None))[0]
+
+
+async def book_weekly(live: Live, identity: Identity, new: NewBooking, repeat: Repeat) -> Sequence[UUID]:
+    """Make a booking for each week, `new` being the first, or none of them. Each is as long as the first.
+
+    As :func:`book`; the Conflict has the code of the first date that cannot be booked, and names all of these.
+    """
+    return await _book(live, identity, new, repeat)
+
+
+async def _book(live: Live, identity: Identity, new: NewBooking, repeat: Repeat | None) -> Sequence[UUID]:
+    student = await users.find(live.pool, new.student_id)
     check_may_book(identity, new.student_id, student)
     check_time(new.start_time, new.end_time, datetime.now(UTC))
-    teacher = await users.find(pool, new.teacher_id)
+    starts = [new.start_time] if repeat is None else starts_of(new.start_time, repeat)
+    teacher = await users.find(live.pool, new.teacher_id)
     student, teacher = check_people(student, teacher)
-    booking_id = uuid4()
+    length = new.end_time - new.start_time
+    named = [(uuid4(), start, start + length) for start in starts]
     with _refusals_named(), translated():
-        async with pool.acquire() as connection, connection.transaction():
+        async with live.pool.acquire() as connection, connection.transaction():
             await bookings.take_turns(connection, [student.id, teacher.id])
-            await bookings.insert(
+            found = await availability.obstacles(
                 connection,
-                booking_id=booking_id,
                 student_id=student.id,
                 teacher_id=teacher.id,
-                parent_id=student.parent_id,
-                start_time=new.start_time,
-                end_time=new.end_time,
+                spans=[(start, end) for _, start, end in named],
+                now=datetime.now(UTC),
             )
-            await sessions.create_for_booking(
-                connection,
-                booking_id=booking_id,
-                host_id=teacher.id,
-                starts_at=new.start_time,
+            _check_free(starts, found, name_each=repeat is not None)
+            for booking_id, start, end in named:
+                await bookings.insert(
+                    connection,
+                    booking_id=booking_id,
+                    student_id=student.id,
+                    teacher_id=teacher.id,
+                    parent_id=student.parent_id,
+                    start_time=start,
+                    end_time=end,
+                )
+                await sessions.create_for_booking(
+                    connection, booking_id=booking_id, host_id=teacher.id, starts_at=start
+                )
+            told = await booking_news.tell_booked(
+                connection, [booking_id for booking_id, _, _ in named], actor_id=identity.user_id
             )
-    return booking_id
+    notifications.push(live, told)
+    return [booking_id for booking_id, _, _ in named]
 
 
-async def change(live: Live, identity: Identity, booking_id: UUID, wanted: BookingChange) -> Booking:
+def _check_free(starts: Sequence[datetime], found: Sequence[Obstacle | None], *, name_each: bool) -> None:
+    """Raise Conflict for the first obstacle; with `name_each` it tells of all of them."""
+    obstacles = [(start, obstacle) for start, obstacle in zip(starts, found, strict=True) if obstacle is not None]
+    if obstacles:
+        conflicts = [{"start_time": start, "error": obstacle} for start, obstacle in obstacles]
+        raise _OBSTACLES[obstacles[0][1]](conflicts if name_each else ())
+
+
+async def change(
+    live: Live,
+    identity: Identity,
+    booking_id: UUID,
+    wanted: BookingChange,
+    *,
+    cancel_notice: timedelta = NO_NOTICE,
+) -> Booking:
     """Change a booking's status or time, and its session with it. Answers the booking as it is then.
 
-    Raises NotFound, Forbidden, BadRequest, Conflict (`invalid_transition`, `slot_taken`).
+    The booking's other people are told of a change; asked for what stands already, nobody is.
+
+    Raises NotFound, Forbidden, BadRequest, Conflict (`invalid_transition`, `too_late`, `slot_taken`, `not_available`).
     """
     seen = await read(live.pool, identity, booking_id)
     entries = []
+    told: list[Told] = []
     with _refusals_named(), translated():
         async with live.pool.acquire() as connection, connection.transaction():
             await bookings.take_turns(connection, [seen.student_id, seen.teacher_id])
             current = await bookings.locked(connection, booking_id)
             if current is None:
                 raise unknown_booking()
-            after = changed(current, side_of(current, identity), wanted, datetime.now(UTC))
+            now = datetime.now(UTC)
+            after = changed(current, side_of(current, identity), wanted, now, cancel_notice=cancel_notice)
+            if is_moved(current, after):
+                found = await availability.obstacles(
+                    connection,
+                    student_id=current.student_id,
+                    teacher_id=current.teacher_id,
+                    spans=[(after.start_time, after.end_time)],
+                    now=now,
+                    booking_id=booking_id,
+                )
+                _check_free([after.start_time], found, name_each=False)
             if after != current:
                 await bookings.save(
                     connection,
@@ -269,7 +371,9 @@ async def change(live: Live, identity: Identity, booking_id: UUID, wanted: Booki
                     starts_at=after.start_time,
                     actor_id=identity.user_id,
                 )
+                told.append(await booking_news.tell_changed(connection, current, after, actor_id=identity.user_id))
     live.publish(entries)
+    notifications.push(live, *told)
     return after
 
 
@@ -285,8 +389,24 @@ def _refusals_named() -> Iterator[None]:
         raise error() from refused
 
 
-def _slot_taken() -> EncountersError:
-    return Conflict("The teacher or the student has another booking at this time.", code="slot_taken")
+#: What stood in the way of which of several lessons.
+Conflicts = Sequence[Mapping[str, Any]]
+
+
+def _slot_taken(conflicts: Conflicts = ()) -> EncountersError:
+    message = "The teacher or the student has another booking at this time."
+    return Conflict(message, code="slot_taken", conflicts=conflicts)
+
+
+def _not_available(conflicts: Conflicts = ()) -> EncountersError:
+    message = "The teacher is not available at this time."
+    return Conflict(message, code="not_available", conflicts=conflicts)
+
+
+_OBSTACLES: Final[Mapping[Obstacle, Callable[..., EncountersError]]] = {
+    "slot_taken": _slot_taken,
+    "not_available": _not_available,
+}
 
 
 #: Somebody may have been removed since they were looked up.

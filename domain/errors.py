@@ -19,12 +19,15 @@ response or a Socket.IO ack; both carry the same document (:meth:`EncountersErro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
 class EncountersError(Exception):
-    """A request that is refused: stable `code`, a `message` for a person, and an HTTP `status_code`."""
+    """A request that is refused: stable `code`, a `message` for a person, and an HTTP `status_code`.
+
+    `conflicts` says of a request for several things what stood in the way of which.
+    """
 
     status_code: ClassVar[int] = 500
     default_code: ClassVar[str] = "internal_error"
@@ -36,15 +39,17 @@ class EncountersError(Exception):
         code: str | None = None,
         fields: Mapping[str, str] | None = None,
         retry_after: int | None = None,
+        conflicts: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.default_code
         self.fields = dict(fields) if fields else None
         self.retry_after = retry_after
+        self.conflicts = list(conflicts)
 
     def document(self) -> dict[str, Any]:
-        """The error as clients see it: ``{error, message, status_code, fields?}``."""
+        """The error as clients see it: ``{error, message, status_code, fields?, conflicts?, retry_after?}``."""
         document: dict[str, Any] = {
             "error": self.code,
             "message": self.message,
@@ -52,6 +57,10 @@ class EncountersError(Exception):
         }
         if self.fields:
             document["fields"] = self.fields
+        if self.conflicts:
+            document["conflicts"] = self.conflicts
+        if self.retry_after is not None:
+            document["retry_after"] = self.retry_after
         return document
 
 

@@ -17,10 +17,14 @@ EVENT_NAMES: Final[Mapping[Kind, str]] = {
     "message": "newMessage",
     "message_edited": "messageEdited",
     "message_deleted": "messageDeleted",
+    "message_pinned": "messagePinned",
+    "message_reaction": "messageReaction",
     "session_status": "sessionStatus",
+    "session_settings": "sessionSettings",
     "hand_raised": "handRaised",
     "permissions_changed": "permissionsChanged",
     "participant_kicked": "participantKicked",
+    "whiteboard_cleared": "whiteboardCleared",
 }
 
 _encode = msgspec.json.Encoder().encode
@@ -41,6 +45,8 @@ class MessageDocument(
     client_id: str | None = None
     edited_at: datetime | None = None
     deleted: bool = False
+    #: How many people reacted with which emoji.
+    reactions: Mapping[str, int] | None = None
 
 
 class Posted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -88,11 +94,12 @@ def _data(entry: LogEntry) -> MessageDocument | dict[str, Any]:
             client_id=entry.client_id,
             edited_at=entry.edited_at,
             deleted=entry.deleted,
+            reactions=entry.reactions,
         )
     if entry.kind == "message_edited":
         data |= {"id": entry.message_id, "text": entry.text, "edited_at": entry.at}
-    elif entry.kind == "message_deleted":
-        data |= {"id": entry.message_id}
+    elif entry.kind in ("message_deleted", "message_pinned", "message_reaction"):
+        data |= {"id": entry.message_id, **entry.data}
     else:
         data |= entry.data
     return data
@@ -110,6 +117,7 @@ def message_document(message: Message) -> MessageDocument:
         client_id=message.client_id,
         edited_at=message.edited_at,
         deleted=message.deleted,
+        reactions=message.reactions,
     )
 
 
@@ -122,7 +130,8 @@ def timeline_document(entry: LogEntry) -> dict[str, Any]:
 
 
 def renew(kept: Iterable[Event], news: Event) -> None:
-    """Have the events kept in memory say what the database says once a message was edited or deleted (`news`)."""
+    """Have the events kept in memory say what the database says once a message was edited, deleted or reacted to
+    (`news`)."""
     said = news.data
     message_id = said["id"].encode()
     for earlier in kept:
@@ -132,7 +141,17 @@ def renew(kept: Iterable[Event], news: Event) -> None:
         data = dict(earlier.data)
         if data["id"] != said["id"]:
             continue
+        if news.name == "messageReaction":
+            if earlier.name == "newMessage":
+                data.pop("reactions", None)
+                data |= {"reactions": said["reactions"]} if said["reactions"] else {}
+                earlier.data = data
+            continue
         data["text"] = said.get("text", "")
         if earlier.name == "newMessage":
-            data |= {"edited_at": said["edited_at"]} if news.name == "messageEdited" else {"deleted": True}
+            if news.name == "messageEdited":
+                data["edited_at"] = said["edited_at"]
+            else:
+                data["deleted"] = True
+                data.pop("reactions", None)
         earlier.data = data

@@ -7,29 +7,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import structlog
 
+from domain import session_settings
 from domain.access import unknown_session
 from domain.connections import Held, added, listed, removed
 from domain.events import Posted, event, message_event, posted, renew
 from domain.presence import PRESENCE, Presence
 from domain.typing import Typing
+from domain.waiting import VERDICTS, WAITING
+from domain.whiteboards import Whiteboards
 from realtime.bus import Bus
 from realtime.events import Event
-from realtime.frames import event_frame
+from realtime.frames import Frame, event_frame
 from realtime.hub import Hub, Room
 from realtime.log import Log
 from realtime.transport import Connection
 from store import events, messages, participants, sessions
+from store.chat_rules import NotTaken
 from store.database import Pool
 from store.errors import Away
 from store.events import LogEntry
-from store.messages import ChatClosed, NewMessage
+from store.messages import NewMessage
 from store.participants import ReadMark
-from store.sessions import Status
+from store.sessions import Settings, Standing, Status
 
 #: Missed events that a rejoin answers with; above it the client starts anew with the newest ones.
 RESUME_EVENTS: Final = 500
@@ -39,6 +45,9 @@ RESET_EVENTS: Final = 200
 RESUME_BYTES: Final = 512 * 1024
 #: Seconds between two looks at everybody's memberships while the bus does not tell of changes.
 LOOK_SECONDS: Final = 1.0
+#: Reactions that a worker writes at a time: a whole class reacts at once, and would take every connection to the
+#: database, to wait there for the one session's row.
+REACTIONS_AT_ONCE: Final = 2
 #: What one message weighs beside its text, in bytes, for the bound of a batch.
 MESSAGE_OVERHEAD_BYTES: Final = 200
 
@@ -46,20 +55,22 @@ logger = structlog.get_logger(__name__)
 
 
 class Live:
-    """What both doors share. `pool` is the database; `hub` the rooms here; `presence` and `typing` their people.
+    """What both doors share. `pool` is the database; `hub` the rooms here; `presence` and `typing` their people;
+    `whiteboards` what these draw.
 
     `removed(connection, room_id)` is called for each connection that is taken out of a room, and
     `person_news(user_id)` when a person's name or memberships may have changed; while the bus is away, and would not
-    tell, `no_news()` every LOOK_SECONDS.
+    tell, `no_news()` every LOOK_SECONDS; `more_to_tell()` when a notification was stored for more people than are told
+    at once.
     """
 
     def __init__(self, pool: Pool, bus: Bus, worker_id: UUID) -> None:
         self.pool = pool
         self.bus = bus
-        self._statuses: dict[str, Status] = {}
+        self._standings: dict[str, Standing] = {}
         self.hub = Hub(
             bus,
-            _LogSource(pool, self._statuses),
+            _LogSource(pool, self._standings),
             encode=event_frame,
             channel=session_channel,
             opened=self._opened,
@@ -67,8 +78,14 @@ class Live:
             polled=self._polled,
             passing=Away,
         )
-        self.presence = Presence(pool, bus, worker_id, channel=session_channel, find_room=self.hub.find)
+        self.presence = Presence(
+            pool, bus, worker_id, channel=session_channel, find_room=self.hub.find, hold=self.hub.held
+        )
         self.typing = Typing(self.tell)
+        self.reacting = asyncio.Semaphore(REACTIONS_AT_ONCE)
+        self.whiteboards = Whiteboards(
+            pool, bus, channel=session_channel, find_room=self.hub.find, publish=self.publish
+        )
         self.messages: Log[NewMessage, Posted] = Log(
             self._write_messages,
             name="messages",
@@ -87,11 +104,12 @@ class Live:
         self.removed: Callable[[Connection, str], None] = lambda connection, room_id: None
         self.person_news: Callable[[str], None] = lambda user_id: None
         self.no_news: Callable[[], None] = lambda: None
+        self.more_to_tell: Callable[[], None] = lambda: None
         self._looked_at = 0.0
         self._people: dict[str, Held] = {}
 
     async def start(self) -> None:
-        await self.bus.subscribe(PEOPLE_CHANNEL, self._hear_of_person)
+        await self.bus.subscribe(PEOPLE_CHANNEL, self._hear_of_people)
         await self.presence.start()
         self.hub.start()
 
@@ -99,6 +117,7 @@ class Live:
         """Write what is under way, and leave."""
         await self.messages.close()
         await self.marks.close()
+        await self.whiteboards.close()
         await self.presence.close()
         await self.hub.close()
 
@@ -118,10 +137,29 @@ class Live:
         for user_id in user_ids:
             self.bus.publish(PEOPLE_CHANNEL, Event(name=PERSON_CHANGED, data={"userId": user_id}))
 
-    def _hear_of_person(self, news: Event) -> None:
-        user_id = news.data["userId"]
-        if user_id in self._people:
-            self.person_news(user_id)
+    def tell_people(self, user_ids: Sequence[str], news: Event) -> None:
+        """Show something to these people's connections on every worker, whatever sessions they are in. Best effort.
+
+        One message of the bus for all of them, one frame on each worker.
+        """
+        addressed = _ToPeople(user_ids=user_ids, data=news.json)
+        self.bus.publish(PEOPLE_CHANNEL, Event(name=news.name, data=msgspec.Raw(_encode_to_people(addressed))))
+
+    def _hear_of_people(self, news: Event) -> None:
+        if news.name == PERSON_CHANGED:
+            user_id = news.data["userId"]
+            if user_id in self._people:
+                self.person_news(user_id)
+            return
+        addressed = _decode_to_people(news.json)
+        frame: Frame | None = None
+        for user_id in addressed.user_ids:
+            for connection in self.connections_of(user_id):
+                if frame is None:
+                    frame = event_frame(Event(name=news.name, data=addressed.data))
+                connection.send(frame)
+        if news.name in VERDICTS:
+            self.presence.call_in(msgspec.json.decode(addressed.data)["session_id"], addressed.user_ids)
 
     # People's connections on this worker
 
@@ -181,17 +219,28 @@ class Live:
 
     def status(self, room: Room) -> Status:
         """The session's status, as of the room's `last_seq`."""
-        return self._statuses[room.id]
+        return self._standings[room.id].status
+
+    def settings(self, room: Room) -> Settings:
+        """What the session's host has set, as of the room's `last_seq`."""
+        return self._standings[room.id].settings
+
+    def pinned_message(self, room: Room) -> UUID | None:
+        """The id of the message that is pinned, as of the room's `last_seq`."""
+        return self._standings[room.id].pinned_message_id
 
     async def _opened(self, room: Room) -> None:
         await self.presence.open(room)
+        await self.whiteboards.open(room)
         room.observe = lambda news: self._observe(room, news)
 
     def _closed(self, room: Room) -> None:
         self.presence.forget(room)
-        self._statuses.pop(room.id, None)
+        self.whiteboards.forget(room)
+        self._standings.pop(room.id, None)
 
     async def _polled(self) -> None:
+        self.whiteboards.look(bus_connected=self.bus.connected)
         await self.presence.refresh(self.hub.rooms, bus_connected=self.bus.connected)
         now = asyncio.get_running_loop().time()
         if not self.bus.connected and now - self._looked_at >= LOOK_SECONDS:
@@ -201,28 +250,46 @@ class Live:
     def _observe(self, room: Room, news: Event) -> bool:
         if news.name == "newMessage":
             return True
+        if news.name == "whiteboard":
+            self.whiteboards.hear(room, news)
+            return False
         data = news.data
         if news.name == PRESENCE:
             self.presence.hear(room, data)
             return False
+        if news.name == WAITING:
+            self.presence.waiting.hear(room.id, news)
+            return False
         if news.name == "typing":
             room.show(news, but=data["userId"])
             return False
-        if news.name in ("messageEdited", "messageDeleted"):
+        if news.name in ("messageEdited", "messageDeleted", "messageReaction"):
             renew(room.tail, news)
         elif news.name == "permissionsChanged":
             permissions = {name: data[name] for name in ("micAllowed", "cameraAllowed")}
             self.presence.change(room, data["userId"], **permissions)
         elif news.name == "sessionStatus":
-            self._statuses[room.id] = data["status"]
+            self._note(room, status=data["status"])
+        elif news.name == "sessionSettings":
+            settings = session_settings.from_document(data)
+            self._note(room, settings=settings)
+            if not settings.waiting_room:
+                self.presence.call_everybody_in(room.id)
+        elif news.name == "messagePinned":
+            self._note(room, pinned_message_id=None if data["id"] is None else UUID(data["id"]))
         elif news.name == "read":
             self.presence.change(room, data["userId"], readSeq=data["seq"])
         elif news.name == "handRaised":
             self.presence.change(room, data["userId"], handRaised=data["raised"])
+        elif news.name == "whiteboardCleared":
+            self.whiteboards.hear_cleared(room, data["revision"])
         elif news.name == "participantKicked":
             # In the next turn: the person is told what happened, and then is out.
             asyncio.get_running_loop().call_soon(self.remove, room.id, data["userId"], "kicked")
         return True
+
+    def _note(self, room: Room, **news: Any) -> None:
+        self._standings[room.id] = replace(self._standings[room.id], **news)
 
     def remove(self, room_id: str, user_id: str, reason: str) -> None:
         """Take all of a person's connections on this worker out of a room."""
@@ -233,9 +300,9 @@ class Live:
             self.removed(connection, room_id)
         self.typing.stop(room_id, user_id)
 
-    async def _write_messages(self, batch: Sequence[NewMessage], again: bool) -> Sequence[Posted | ChatClosed]:
+    async def _write_messages(self, batch: Sequence[NewMessage], again: bool) -> Sequence[Posted | NotTaken]:
         outcomes = await messages.append(self.pool, batch, again=again)
-        return [outcome if isinstance(outcome, ChatClosed) else posted(outcome) for outcome in outcomes]
+        return [outcome if isinstance(outcome, NotTaken) else posted(outcome) for outcome in outcomes]
 
     def _message_committed(self, new: NewMessage, post: Posted) -> None:
         if not post.repeated:
@@ -257,22 +324,33 @@ PERSON_CHANGED: Final = "personChanged"
 PEOPLE_CHANNEL: Final = "people"
 
 
+class _ToPeople(msgspec.Struct, frozen=True):
+    """What some people are told, as workers tell each other of it; none on the way reads the data."""
+
+    user_ids: Sequence[str]
+    data: msgspec.Raw
+
+
+_encode_to_people: Final = msgspec.json.Encoder().encode
+_decode_to_people: Final = msgspec.json.Decoder(_ToPeople).decode
+
+
 def session_channel(session_id: str) -> str:
     return f"session-{session_id}"
 
 
 class _LogSource:
-    """The sessions' logs, as the hub reads them. `statuses` are kept as of the position at which each room opens."""
+    """The sessions' logs, as the hub reads them. `standings` are kept as of the position at which each room opens."""
 
-    def __init__(self, pool: Pool, statuses: dict[str, Status]) -> None:
+    def __init__(self, pool: Pool, standings: dict[str, Standing]) -> None:
         self._pool = pool
-        self._statuses = statuses
+        self._standings = standings
 
     async def position(self, room_id: str) -> int:
         standing = await sessions.standing(self._pool, UUID(room_id))
         if standing is None:
             raise unknown_session()
-        self._statuses[room_id] = standing.status
+        self._standings[room_id] = standing
         return standing.last_seq
 
     async def positions(self, room_ids: Sequence[str]) -> dict[str, int]:

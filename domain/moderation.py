@@ -1,19 +1,26 @@
-"""What a host may do to the people of a session, and what people show the host."""
+"""What a host may do to the people of a session and to those who wait, and what people show the host."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from domain import access
 from domain.access import Member
-from domain.errors import BadRequest, Conflict, Forbidden, NotFound
+from domain.errors import BadRequest, Conflict, Forbidden, NotFound, invalid
 from domain.live import Live
-from store import events, participants, sessions, users
+from realtime.events import Event
+from store import audit, events, participants, sessions, users, waiters
+from store.audit import Action
 from store.database import Connection
 from store.errors import translated
 from store.events import LogEntry
 from store.participants import Participant
+from store.waiters import Waiter
+
+#: People whom a host lets in, or turns away, at once: their rows are held together for some milliseconds.
+MAX_ADMITTED: Final = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +41,7 @@ async def change_participant(live: Live, member: Member, user_id: str, change: P
     if change == ParticipantChange():
         raise BadRequest("Say what to change: mic_allowed, camera_allowed or was_kicked.", code="nothing_to_change")
     entries: list[LogEntry] = []
+    waited: Sequence[Waiter] = ()
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():
             await _check_target(connection, member, user_id, change)
@@ -57,10 +65,59 @@ async def change_participant(live: Live, member: Member, user_id: str, change: P
                     "cameraAllowed": after.camera_allowed,
                 }
                 entries.append(await _log(connection, member, "permissions_changed", data))
-            if after.was_kicked and not (before and before.was_kicked):
+                await _note(
+                    connection,
+                    member,
+                    "permissions_changed",
+                    user_id,
+                    {"mic_allowed": after.mic_allowed, "camera_allowed": after.camera_allowed},
+                )
+            was_kicked = before is not None and before.was_kicked
+            if after.was_kicked and not was_kicked:
+                waited = await waiters.settle(connection, member.session_id, [user_id])
                 entries.append(await _log(connection, member, "participant_kicked", {"userId": user_id}))
+                await _note(connection, member, "participant_kicked", user_id)
+            if was_kicked and not after.was_kicked:
+                await _note(connection, member, "participant_readmitted", user_id)
     live.publish(entries)
+    _tell_hosts(live, member, waited)
     return after
+
+
+async def admit(live: Live, member: Member, user_ids: Sequence[str], *, admitted: bool) -> list[str]:
+    """Let people in who wait, or (`admitted` false) turn them away; the host may. Answers those whom it concerns.
+
+    Who is let in stays so, until they are kicked: also when they come again. Who is turned away may ask again. Whoever
+    does not wait is left out. Their connections are told on every worker: `admitted` or `refused`.
+
+    Raises Forbidden (`not_host`), BadRequest for more than MAX_ADMITTED, NotFound (`not_waiting`) where nobody waits.
+    """
+    access.require_host(member)
+    if not 1 <= len(user_ids) <= MAX_ADMITTED:
+        raise invalid({"user_ids": f"must have 1 to {MAX_ADMITTED} items"})
+    with translated():
+        async with live.pool.acquire() as connection, connection.transaction():
+            if await sessions.locked(connection, member.session_id) is None:
+                raise access.unknown_session()
+            waited = await waiters.settle(connection, member.session_id, user_ids)
+            concerned = [waiter.user_id for waiter in waited]
+            if admitted:
+                await participants.admit(connection, member.session_id, concerned)
+                concerned = await participants.admitted(connection, member.session_id, user_ids)
+    _tell_hosts(live, member, waited)
+    news = {"session_id": str(member.session_id)}
+    verdict = Event(name="admitted", data=news) if admitted else Event(name="refused", data=news)
+    if waited:
+        live.tell_people([waiter.user_id for waiter in waited], verdict)
+    if not concerned:
+        raise NotFound("Nobody of these waits to be let in.", code="not_waiting")
+    return concerned
+
+
+def _tell_hosts(live: Live, member: Member, waited: Sequence[Waiter]) -> None:
+    """Those who waited no longer do."""
+    for waiter in waited:
+        live.presence.waiting.tell_of(str(member.session_id), waiter.user_id, waiter.name, waiter.role, waiting=False)
 
 
 async def raise_hand(live: Live, member: Member, *, raised: bool) -> None:
@@ -78,12 +135,15 @@ async def raise_hand(live: Live, member: Member, *, raised: bool) -> None:
 
 
 async def _check_target(connection: Connection, member: Member, user_id: str, change: ParticipantChange) -> None:
-    session = await sessions.locked(connection, member.session_id)
-    if session is None:
+    if await sessions.locked(connection, member.session_id) is None:
         raise access.unknown_session()
+    entrance = await sessions.find_for(connection, member.session_id, user_id)
+    assert entrance is not None, "its row is held"
+    session = entrance.session
     target = await users.find(connection, user_id)
     joined = await participants.of_person(connection, member.session_id, user_id)
-    if target is None or (user_id not in access.people_of(session) and joined is None):
+    belongs = entrance.is_enrolled or user_id in access.people_of(session)
+    if target is None or (not belongs and joined is None):
         raise NotFound("There is no such person in this session.", code="participant_not_found")
     if change.was_kicked:
         if user_id == session.host_id:
@@ -94,3 +154,16 @@ async def _check_target(connection: Connection, member: Member, user_id: str, ch
 
 async def _log(connection: Connection, member: Member, kind: events.Kind, data: dict[str, Any]) -> LogEntry:
     return await events.append(connection, member.session_id, kind=kind, user_id=member.user_id, data=data)
+
+
+async def _note(
+    connection: Connection, member: Member, action: Action, user_id: str, details: Mapping[str, Any] | None = None
+) -> None:
+    """Write into the audit log what was done to `user_id` in this session."""
+    await audit.append(
+        connection,
+        actor_id=member.user_id,
+        action=action,
+        subject=user_id,
+        details={"session_id": member.session_id, **(details or {})},
+    )

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 
 from domain.errors import BadRequest, Forbidden, invalid
 from domain.identity import MAX_EMAIL_CHARACTERS, MAX_NAME_CHARACTERS, Identity, Role
-from store import users
-from store.database import Executor
-from store.errors import Refused
+from store import audit, users
+from store.database import Executor, Pool
+from store.errors import Refused, translated
 from store.users import ProfileToSave, Saved, User
 
 #: Identities remembered per worker: about 200 bytes each beside the connections' own, so some 2 MiB.
@@ -69,6 +69,12 @@ def _says_the_same(one: Identity, other: Identity) -> bool:
     )
 
 
+def check_is_admin(identity: Identity) -> None:
+    """Raise Forbidden for everybody whose token does not say that they are an administrator."""
+    if not identity.is_admin:
+        raise Forbidden("Only an administrator may do this.")
+
+
 def may_always_see_email(identity: Identity, user_id: str) -> bool:
     """Oneself and administrators; for others it depends on a shared booking."""
     return identity.is_admin or identity.user_id == user_id
@@ -104,15 +110,29 @@ def check_may_set_parent(identity: Identity, user_id: str, role: Role) -> None:
         raise Forbidden("Only the student themself or an administrator names the parent.")
 
 
-async def save_profile(executor: Executor, identity: Identity, profile: ProfileToSave) -> Saved:
-    """Make or change a profile. Raises Forbidden, or BadRequest for a parent who is none."""
-    present = await users.find(executor, profile.user_id)
+async def save_profile(pool: Pool, identity: Identity, profile: ProfileToSave) -> Saved:
+    """Make or change a profile; that of somebody else stands in the audit log.
+
+    Raises Forbidden, or BadRequest for a parent who is none.
+    """
+    present = await users.find(pool, profile.user_id)
     check_may_save_profile(identity, profile.user_id, profile.role, present=present)
     if profile.parent_id is not None:
         check_may_set_parent(identity, profile.user_id, profile.role)
-        check_parent(await users.find(executor, profile.parent_id), profile.user_id)
+        check_parent(await users.find(pool, profile.parent_id), profile.user_id)
     try:
-        return await users.save_profile(executor, profile)
+        with translated():
+            async with pool.acquire() as connection, connection.transaction():
+                saved = await users.save_profile(connection, profile)
+                if identity.user_id != profile.user_id:
+                    await audit.append(
+                        connection,
+                        actor_id=identity.user_id,
+                        action="profile_saved",
+                        subject=profile.user_id,
+                        details={"role": profile.role, "is_new": saved.before is None},
+                    )
+                return saved
     except Refused as refused:
         if refused.constraint in (users.PARENT_EXISTS, users.NOT_OWN_PARENT):
             raise _no_parent() from refused

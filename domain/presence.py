@@ -1,40 +1,40 @@
 """Who is here. Per person, not per tab; over all workers; and right again after one of them died.
 
 Each worker records its own people in the database (`store.visits`) and tells the others over the bus what came
-of it. Every worker keeps a roster of each room that is open there, so that joining asks the database nothing
-about the others. Versions make the roster right whatever order the news arrives in.
+of it; what each knows of the others' people is in `domain.rosters`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 import structlog
 
+from domain import admission
 from domain.access import Member
 from domain.connections import Held, added, contains, listed, removed
-from domain.errors import Forbidden, Unavailable
-from domain.identity import full_name
+from domain.errors import Unavailable
+from domain.rosters import LEFT, Rosters
+from domain.waiting import WaitingRooms, called
 from realtime.bus import Bus
 from realtime.events import Event
 from realtime.hub import Room
 from realtime.log import MAX_BATCH_ENTRIES, Closed, Log, Overloaded
 from realtime.transport import Connection
-from store import participants, visits
+from store import visits, waiters
 from store.database import Pool
 from store.errors import Away
-from store.participants import Participant
+from store.guards import TurnedAway
 from store.visits import Change, Outcome
 
 #: Seconds after the last connection of a person went until the others are told: a reload is silent.
 GRACE_SECONDS: Final = 5.0
-#: Why a person is gone who said so.
-LEFT: Final = "left"
 #: Seconds between two renewals of this worker's lease, and two looks for workers whose lease ran out.
 HEARTBEAT_SECONDS: Final = visits.LEASE_SECONDS / 3
 #: Seconds without a renewal after which the database was away, for everybody: every lease has run out with it. For as
@@ -47,26 +47,43 @@ logger = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Roster:
-    """Who is online in one room, each as encoded for the ack, and the version of what is known of each person."""
-
-    online: dict[str, bytes] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class _Here:
-    """One person's connections in one room on this worker. `arrived`: their arrival, while it is being recorded."""
+    """One person's connections in one room on this worker. `arrived`: their arrival, while it is being recorded.
+
+    `called_in`: meanwhile they were let in through the waiting room. `gave_up`: meanwhile nobody else of theirs waits.
+    """
 
     member: Member
     connections: Held = None
-    arrived: asyncio.Future[Outcome] | None = None
+    arrived: asyncio.Future[_Recorded] | None = None
     recorded: bool = False
+    called_in: bool = False
+    gave_up: bool = False
     leaving: asyncio.TimerHandle | None = None
 
+    @property
+    def arriving(self) -> bool:
+        return self.arrived is not None and not self.recorded
 
-class Presence:
-    """The people of this worker's rooms, and who is online in them on any worker."""
+    @property
+    def is_limited(self) -> bool:
+        """Whether what the host has set decides if they come in."""
+        return not self.recorded and not self.member.is_host
+
+
+@dataclass(frozen=True, slots=True)
+class _GaveUp:
+    """Somebody no longer waits to be let in, through this worker."""
+
+    member: Member
+
+
+#: What becomes of a change; of one who gave up, whether they wait nowhere now.
+_Recorded = Outcome | TurnedAway | bool
+
+
+class Presence(Rosters):
+    """The people of this worker's rooms, and who is online in them on any worker; and those who wait to come in."""
 
     def __init__(
         self,
@@ -76,20 +93,18 @@ class Presence:
         *,
         channel: Callable[[str], str],
         find_room: Callable[[str], Room | None],
+        hold: Callable[[str], AbstractContextManager[None]],
     ) -> None:
-        self._pool = pool
+        super().__init__(pool, find_room)
         self._bus = bus
         self._worker_id = worker_id
         self._channel = channel
-        self._find_room = find_room
-        self._rosters: dict[str, Roster] = {}
         self._here: dict[tuple[str, str], _Here] = {}
-        self._visits: Log[Change, Outcome] = Log(
-            self._record,
-            name="visits",
-            passing=Away,
-            committed=self._recorded,
-            key=lambda change: (change.session_id, change.user_id),
+        self.waiting = WaitingRooms(
+            publish=lambda room_id, news: bus.publish(channel(room_id), news), hold=hold, ended=self._ended_waiting
+        )
+        self._visits: Log[Change | _GaveUp, _Recorded] = Log(
+            self._record, name="visits", passing=Away, committed=self._recorded, key=_person_in_session
         )
         self._heart: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,40 +124,12 @@ class Presence:
             self._heart.cancel()
         for task in list(self._tasks):
             task.cancel()
+        self.waiting.close()
         await self._visits.close()
         try:
             await visits.end_lease(self._pool, self._worker_id, grace_seconds=GRACE_SECONDS)
         except Away as error:
             logger.warning("presence.lease_not_ended", reason=str(error))
-
-    # Rooms
-
-    async def open(self, room: Room) -> None:
-        """Load the roster of a room that opens on this worker."""
-        roster = self._rosters[room.id] = Roster()
-        for participant in await participants.of_room(self._pool, UUID(room.id)):
-            roster.versions[participant.user_id] = participant.presence_version
-            if participant.online:
-                roster.online[participant.user_id] = _encode(_person_of(participant))
-
-    def forget(self, room: Room) -> None:
-        self._rosters.pop(room.id, None)
-
-    def participants(self, room_id: str) -> msgspec.Raw:
-        """Who is online, as `participants` of an ack: a JSON array."""
-        roster = self._rosters.get(room_id)
-        return msgspec.Raw(b"[%b]" % b",".join(roster.online.values() if roster else ()))
-
-    def person(self, room_id: str, user_id: str) -> dict[str, Any] | None:
-        """One of them."""
-        roster = self._rosters.get(room_id)
-        encoded = roster.online.get(user_id) if roster else None
-        return None if encoded is None else _decode(encoded)
-
-    def online(self, room_id: str) -> list[dict[str, Any]]:
-        """All of them."""
-        roster = self._rosters.get(room_id)
-        return [_decode(person) for person in roster.online.values()] if roster else []
 
     def connections(self, room_id: str, user_id: str) -> Sequence[Connection]:
         """The person's connections in the room on this worker."""
@@ -154,7 +141,8 @@ class Presence:
     async def arrive(self, room: Room, member: Member, connection: Connection) -> None:
         """Count a connection in. The person's first one here is recorded, and announced if they were nowhere.
 
-        Raises Forbidden when the person was kicked meanwhile, Unavailable when it cannot be recorded.
+        Raises Forbidden when the person was kicked meanwhile, or the host lets nobody in; then their connection waits,
+        if there is a waiting room. Conflict when the session is full, Unavailable when it cannot be recorded.
         """
         key = (room.id, member.user_id)
         here = self._here.get(key)
@@ -164,27 +152,37 @@ class Presence:
             here.leaving.cancel()
             here.leaving = None
         here.connections = added(here.connections, connection)
-        if here.recorded:
-            return
-        try:
-            if here.arrived is None:
-                here.arrived = self._visits.append(_change(key, present=True))
-            outcome = await asyncio.shield(here.arrived)
-        except (Away, Overloaded, Closed) as error:
-            if self._turn_away(key, here, connection) and isinstance(error, Away):
-                self._unrecorded[key] = LEFT  # it may have been recorded all the same
-            raise Unavailable("You could not be let in just now; try again.", retry_after=1) from None
-        except asyncio.CancelledError:
-            self.depart(room.id, connection, "disconnected")
-            raise
-        except Exception:
-            self._turn_away(key, here, connection)
-            raise
-        if outcome.was_kicked:
-            if self._turn_away(key, here, connection):
-                self._record_departure(key, "kicked")
-            raise Forbidden("You were removed from this session by its host.", code="kicked")
-        here.arrived, here.recorded = None, True
+        while not here.recorded:
+            try:
+                if here.arrived is None:
+                    here.arrived = self._visits.append(_change(key, present=True, limited=not member.is_host))
+                arrived = here.arrived
+                outcome = await asyncio.shield(arrived)
+            except (Away, Overloaded, Closed) as error:
+                if self._turn_away(key, here, connection) and isinstance(error, Away):
+                    self._unrecorded[key] = LEFT  # it may have been recorded all the same
+                raise Unavailable("You could not be let in just now; try again.", retry_after=1) from None
+            except asyncio.CancelledError:
+                self.depart(room.id, connection, "disconnected")
+                raise
+            except Exception:
+                self._turn_away(key, here, connection)
+                raise
+            if isinstance(outcome, TurnedAway):
+                if here.called_in and here.arrived is arrived:
+                    here.arrived, here.called_in = None, False
+                if here.arrived is arrived or self._here.get(key) is not here:
+                    self._turned_away(key, here, connection, outcome)
+                    raise admission.refusal(outcome)
+                continue  # once more, through the waiting room that was opened meanwhile
+            assert isinstance(outcome, Outcome)
+            if outcome.was_kicked:
+                if self._turn_away(key, here, connection):
+                    self._record_departure(key, "kicked")
+                raise admission.kicked()
+            here.arrived, here.recorded = None, True
+            if here.gave_up:
+                self._ended_waiting(member)
 
     def _turn_away(self, key: tuple[str, str], here: _Here, connection: Connection) -> bool:
         """Count a connection out that did not get in. Whether it was its person's last one."""
@@ -192,55 +190,76 @@ class Presence:
         if here.connections is not None or self._here.get(key) is not here:
             return False
         del self._here[key]
+        if here.gave_up and not self.waiting.has(*key):
+            self._ended_waiting(here.member)
         return True
 
-    def depart(self, room_id: str, connection: Connection, reason: str) -> None:
+    def _turned_away(self, key: tuple[str, str], here: _Here, connection: Connection, outcome: TurnedAway) -> None:
+        """Count a connection out that was not let in, and have it wait if it was told to."""
+        waits = outcome.verdict == "waiting"
+        is_expelled = self._here.get(key) is not here
+        if waits and not is_expelled and not connection.closed:
+            self.waiting.add(here.member, connection)
+        is_last = self._turn_away(key, here, connection)
+        if waits and (is_last or is_expelled) and not self.waiting.has(*key):
+            self._ended_waiting(here.member)  # nobody is left of those who were noted
+
+    def depart(self, room_id: str, connection: Connection, reason: str) -> asyncio.Future[_Recorded] | None:
         """Count a connection out. After its person's last one the person has left: at once where they said so
-        (`reason` "left"), else after a grace."""
+        (`reason` "left"), else after a grace. Answers what is done when it is recorded that they have left."""
         key = (room_id, connection.user_id)
         here = self._here.get(key)
         if here is None or not contains(here.connections, connection):
-            return
+            return None
         here.connections = removed(here.connections, connection)
         if here.connections is not None:
-            return
+            return None
         if reason == LEFT:
-            self._left(key, reason)
-        elif here.leaving is None:
+            return self._left(key, reason)
+        if here.leaving is None:
             here.leaving = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._left, key, reason)
+        return None
 
     def expel(self, room_id: str, user_id: str, reason: str) -> list[Connection]:
-        """Count all of a person's connections out at once, without grace. Answers them."""
+        """Count all of a person's connections out at once, without grace; also those that wait. Answers them."""
+        waited = self.waiting.take(room_id, user_id)
         here = self._here.pop((room_id, user_id), None)
         if here is None:
-            return []
+            return waited
+        for connection in listed(here.connections):
+            self.waiting.lead(room_id, connection, is_host=False)
         if here.leaving is not None:
             here.leaving.cancel()
         self._record_departure((room_id, user_id), reason)
         connections, here.connections = listed(here.connections), None
-        return connections
+        return waited + connections
 
-    def _left(self, key: tuple[str, str], reason: str) -> None:
+    def _left(self, key: tuple[str, str], reason: str) -> asyncio.Future[_Recorded] | None:
         here = self._here.get(key)
-        if here is not None and here.connections is None:
-            del self._here[key]
-            self._record_departure(key, reason)
+        if here is None or here.connections is not None:
+            return None
+        del self._here[key]
+        if here.arriving:
+            self._ended_waiting(here.member)  # nobody is left to hear the verdict
+        return self._record_departure(key, reason)
 
-    def _record_departure(self, key: tuple[str, str], reason: str) -> None:
+    def _record_departure(self, key: tuple[str, str], reason: str) -> asyncio.Future[_Recorded] | None:
         try:
             # In this very turn: whoever comes back in the next one is recorded after it.
             recorded = self._visits.append(_change(key, present=False))
         except (Overloaded, Closed) as error:
             self._departure_not_recorded(key, reason, error)
-        else:
-            self._spawn(self._announce_departure(key, recorded, reason))
+            return None
+        self._spawn(self._announce_departure(key, recorded, reason))
+        return recorded
 
-    async def _announce_departure(self, key: tuple[str, str], recorded: asyncio.Future[Outcome], reason: str) -> None:
+    async def _announce_departure(self, key: tuple[str, str], recorded: asyncio.Future[_Recorded], reason: str) -> None:
         try:
             outcome = await recorded
         except Exception as error:  # noqa: BLE001  # whatever it is, the person must not stay online for ever
             self._departure_not_recorded(key, reason, error)
             return
+        assert isinstance(outcome, Outcome)
         if outcome.turned and not outcome.online:
             self._announce(outcome, reason=reason)
 
@@ -255,15 +274,62 @@ class Presence:
             if key not in self._here:
                 self._record_departure(key, reason)
 
-    async def _record(self, batch: Sequence[Change], again: bool) -> Sequence[Outcome | Exception]:
-        outcomes = await visits.record(self._pool, self._worker_id, batch)
-        # A try whose answer was lost may have done the turning; telling it twice does no harm.
-        return [replace(one, turned=True) if again and isinstance(one, Outcome) else one for one in outcomes]
+    async def _record(self, batch: Sequence[Change | _GaveUp], again: bool) -> Sequence[_Recorded | Exception]:
+        gave_up = [_person_in_session(one) for one in batch if isinstance(one, _GaveUp)]
+        changes = [one for one in batch if isinstance(one, Change)]
+        # First: of one person, a wait that ended and their coming again are in one batch in this order only.
+        ended = iter(await waiters.end(self._pool, self._worker_id, gave_up, again=again))
+        outcomes = iter(await visits.record(self._pool, self._worker_id, changes, admission.verdicts))
+        recorded = [next(ended) if isinstance(one, _GaveUp) else next(outcomes) for one in batch]
+        return [_told_anew(one) for one in recorded] if again else recorded
+
+    # Those who wait to come in
+
+    def _ended_waiting(self, member: Member) -> None:
+        here = self._here.get((str(member.session_id), member.user_id))
+        if here is not None and here.arriving:
+            here.gave_up = True  # the verdict says whether they wait still
+            return
+        try:
+            self._visits.append(_GaveUp(member))
+        except (Overloaded, Closed) as error:
+            # Their row stays until this worker's lease ends, or the host looks at them.
+            logger.warning("presence.waiting_not_ended", reason=str(error))
+
+    def call_in(self, room_id: str, user_ids: Iterable[str]) -> list[Connection]:
+        """The host lets these people in, or turns them away: they wait here no longer. Answers their connections."""
+        connections = []
+        for user_id in user_ids:
+            connections += self.waiting.take(room_id, user_id)
+            here = self._here.get((room_id, user_id))
+            if here is not None and here.arriving:
+                here.called_in = True
+        return connections
+
+    def call_everybody_in(self, room_id: str) -> None:
+        """There is no waiting room any more: whoever waits here is told to come in."""
+        arriving = (user_id for (room, user_id), here in self._here.items() if room == room_id and here.arriving)
+        called(self.call_in(room_id, {*self.waiting.people(room_id), *arriving}), room_id)
+
+    async def _keep_waiting(self) -> None:
+        """Compare those who wait here with the database: news of them may have been lost, or their rows."""
+        waiting = self.waiting.everybody()
+        for start in range(0, len(waiting), MAX_BATCH_ENTRIES):
+            batch = waiting[start : start + MAX_BATCH_ENTRIES]
+            for session_id, user_id in await waiters.keep(self._pool, self._worker_id, batch):
+                called(self.call_in(str(session_id), [user_id]), str(session_id))
 
     # The news
 
-    def _recorded(self, change: Change, outcome: Outcome) -> None:
-        if change.present and outcome.turned and not outcome.was_kicked:
+    def _recorded(self, change: Change | _GaveUp, outcome: _Recorded) -> None:
+        if isinstance(change, _GaveUp):
+            if outcome:
+                self.waiting.tell(change.member, waiting=False)
+        elif isinstance(outcome, TurnedAway):
+            here = self._here.get((str(change.session_id), change.user_id))
+            if outcome.verdict == "waiting" and outcome.is_new and here is not None:
+                self.waiting.tell(here.member, waiting=True)
+        elif isinstance(outcome, Outcome) and change.present and outcome.turned and not outcome.was_kicked:
             self._announce(outcome, reason=None)
 
     def _announce(self, outcome: Outcome, *, reason: str | None) -> None:
@@ -293,39 +359,6 @@ class Presence:
             news["reason"] = reason
         self._bus.publish(self._channel(room_id), Event(name=PRESENCE, data=news))
 
-    def hear(self, room: Room, news: dict[str, Any]) -> None:
-        """Take news of a person, from this worker or another, and show what changed by it."""
-        self._apply(room, news["userId"], news["online"], news["version"], news.get("person"), news.get("reason"))
-
-    def change(self, room: Room, user_id: str, **changed: Any) -> None:
-        """Keep a roster's line up with an event of the log."""
-        roster = self._rosters.get(room.id)
-        if roster is not None and user_id in roster.online:
-            roster.online[user_id] = _encode(_decode(roster.online[user_id]) | changed)
-
-    def _apply(
-        self,
-        room: Room,
-        user_id: str,
-        online: bool,
-        version: int,
-        document: dict[str, Any] | None,
-        reason: str | None,
-    ) -> None:
-        roster = self._rosters.get(room.id)
-        if roster is None or version < roster.versions.get(user_id, 0):
-            return
-        roster.versions[user_id] = version
-        known = roster.online.get(user_id)
-        if online and document is not None:
-            roster.online[user_id] = _encode(document)
-            if known is None:
-                room.show(Event(name="participantJoined", data=document | {"session_id": room.id}))
-        elif not online and known is not None:
-            del roster.online[user_id]
-            gone = {"userId": user_id, "reason": reason or LEFT, "session_id": room.id}
-            room.show(Event(name="participantLeft", data=gone))
-
     # Keeping right
 
     def _note_gap(self) -> None:
@@ -340,18 +373,8 @@ class Presence:
         ids = [UUID(room.id) for room in rooms]
         if not ids:
             return
-        for session_id, joined in (await participants.of_sessions(self._pool, ids)).items():
-            room = self._find_room(str(session_id))
-            for participant in joined if room is not None else ():
-                assert room is not None
-                self._apply(
-                    room,
-                    participant.user_id,
-                    participant.online,
-                    participant.presence_version,
-                    _person_of(participant) if participant.online else None,
-                    LEFT,
-                )
+        await self.compare(ids)
+        await self._keep_waiting()
 
     async def _beat_forever(self) -> None:
         lost = False
@@ -382,9 +405,12 @@ class Presence:
         logger.warning("presence.lease_was_lost", people=len(self._here))
         keys = list(self._here)
         for start in range(0, len(keys), MAX_BATCH_ENTRIES):
-            # Who leaves meanwhile stays gone.
+            # Who leaves meanwhile stays gone; who is on the way in is judged as they come.
             batch = [key for key in keys[start : start + MAX_BATCH_ENTRIES] if key in self._here]
-            await asyncio.gather(*(self._visits.append(_change(key, present=True)) for key in batch))
+            await asyncio.gather(
+                *(self._visits.append(_change(key, present=True, limited=self._here[key].is_limited)) for key in batch)
+            )
+        await self._keep_waiting()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -395,24 +421,21 @@ class Presence:
 #: The event by which workers tell each other of people; clients see `participantJoined` and `participantLeft`.
 PRESENCE: Final = "presence"
 
-_encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
-
-def _change(key: tuple[str, str], *, present: bool) -> Change:
+def _change(key: tuple[str, str], *, present: bool, limited: bool = False) -> Change:
     room_id, user_id = key
-    return Change(session_id=UUID(room_id), user_id=user_id, present=present)
+    return Change(session_id=UUID(room_id), user_id=user_id, present=present, limited=limited)
 
 
-def _person_of(participant: Participant) -> dict[str, Any]:
-    document = {
-        "userId": participant.user_id,
-        "name": full_name(participant.first_name, participant.last_name) or participant.user_id,
-        "role": participant.role,
-        "micAllowed": participant.mic_allowed,
-        "cameraAllowed": participant.camera_allowed,
-        "handRaised": participant.hand_raised,
-        "readSeq": participant.read_seq,
-        "joinedAt": participant.joined_at,
-    }
-    return dict(msgspec.to_builtins(document))
+def _person_in_session(entry: Change | _GaveUp) -> tuple[UUID, str]:
+    whose = entry.member if isinstance(entry, _GaveUp) else entry
+    return whose.session_id, whose.user_id
+
+
+def _told_anew(recorded: _Recorded | Exception) -> _Recorded | Exception:
+    """A try whose answer was lost may have done it: telling it twice does no harm."""
+    if isinstance(recorded, Outcome):
+        return replace(recorded, turned=True)
+    if isinstance(recorded, TurnedAway):
+        return replace(recorded, is_new=True)
+    return recorded

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
-from domain import access
+from domain import access, booking_news, live_sessions, notifications, session_settings
 from domain.access import Member
 from domain.errors import Conflict, Forbidden
 from domain.live import Live
-from store import sessions
+from domain.notifications import Told
+from store import bookings, sessions
 from store.database import Connection
 from store.errors import translated
 from store.events import LogEntry
-from store.sessions import Session, Status
+from store.sessions import Session, Settings, Status
 
 #: S3's words for the same states.
 S3_STATUS: Final[Mapping[Status, str]] = {"scheduled": "pending", "live": "active", "ended": "completed"}
@@ -22,7 +25,9 @@ _ORDER: Final[Mapping[Status, int]] = {"scheduled": 0, "live": 1, "ended": 2}
 
 
 def document(session: Session) -> dict[str, Any]:
-    """A booking's session as S3 shows it."""
+    """The session as REST shows it: a live class as S2 has it, a booking's as S3."""
+    if session.kind == "course":
+        return live_sessions.document(session)
     return {
         "session_id": session.id,
         "booking_id": session.booking_id,
@@ -37,14 +42,33 @@ def document(session: Session) -> dict[str, Any]:
     }
 
 
-def realtime_document(session: Session, status: Status) -> dict[str, Any]:
-    """The `session` of an ack: the REST document with `room_name`, `kind`, `title` and the `status` of that moment."""
-    return document(session) | {
-        "room_name": session.room_name,
-        "kind": session.kind,
-        "title": session.title,
-        "status": status,
-    }
+def realtime_document(
+    session: Session, *, status: Status, settings: Settings, pinned_message_id: UUID | None
+) -> dict[str, Any]:
+    """The `session` of an ack: the REST document with what its members know besides, `status`, `settings` and the
+    pinned message as they are at that moment."""
+    return (
+        document(session)
+        | {
+            "session_id": session.id,
+            "room_name": session.room_name,
+            "kind": session.kind,
+            "title": session.title,
+            "status": status,
+        }
+        | session_settings.document(settings)
+        | {"maxParticipants": session.max_participants, "pinnedMessageId": pinned_message_id}
+    )
+
+
+def settings_document(session: Session) -> dict[str, Any]:
+    """The session as its host has set it: the REST document and everything that `PATCH /sessions/{ref}` changes."""
+    return (
+        document(session)
+        | {"title": session.title, "recordingEnabled": session.recording_enabled}
+        | session_settings.document(session.settings)
+        | {"maxParticipants": session.max_participants, "pinnedMessageId": session.pinned_message_id}
+    )
 
 
 def check_transition(now: Status, wanted: Status) -> None:
@@ -56,17 +80,16 @@ def check_transition(now: Status, wanted: Status) -> None:
 async def move(live: Live, member: Member, status: Status) -> Session:
     """Start or end a session; the host may. To where it is already: nothing happens.
 
-    The end of a booking's session completes the booking: one act.
+    The end of a booking's session completes the booking: one act. Those enrolled in a live class are told of its start.
     """
     access.require_host(member)
-    entries: list[LogEntry] = []
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():
             session = await _locked(connection, member)
-            entries += await _move_locked(connection, session, member, status)
-            moved = await _again(connection, member)
-    live.publish(entries)
-    return moved
+            moved = await _move_locked(connection, session, member, status)
+            after = await _again(connection, member)
+    _show(live, moved)
+    return after
 
 
 async def update(
@@ -78,31 +101,59 @@ async def update(
     files: Sequence[Mapping[str, Any]] | None,
     recording_enabled: bool | None,
 ) -> Session:
-    """Replace what is given. Members write notes and files; the host alone the rest."""
+    """Replace what is given. Members write notes and files; the host alone the rest, and in a live class everything."""
     if (status is not None or recording_enabled is not None) and not member.is_host:
         raise Forbidden("Only the teacher may change the status of a session.", code="not_host")
-    entries: list[LogEntry] = []
+    moved = _Moved()
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():
             session = await _locked(connection, member)
+            if session.kind == "course":
+                access.require_host(member, "Only the host writes the notes and files of a live class.")
             if status is not None:
-                entries += await _move_locked(connection, session, member, status)
+                moved = await _move_locked(connection, session, member, status)
             await sessions.save_details(
                 connection, session.id, notes=notes, files=files, recording_enabled=recording_enabled
             )
             updated = await _again(connection, member)
-    live.publish(entries)
+    _show(live, moved)
     return updated
 
 
-async def _move_locked(connection: Connection, session: Session, member: Member, status: Status) -> list[LogEntry]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Moved:
+    """What is shown after the commit of a change of status."""
+
+    entries: Sequence[LogEntry] = ()
+    told: Told | None = None
+
+
+def _show(live: Live, moved: _Moved) -> None:
+    live.publish(moved.entries)
+    if moved.told is not None:
+        notifications.push(live, moved.told)
+
+
+async def _move_locked(connection: Connection, session: Session, member: Member, status: Status) -> _Moved:
     if status == session.status:
-        return []
+        return _Moved()
     check_transition(session.status, status)
     entry = await sessions.set_status(connection, session.id, status, actor_id=member.user_id)
+    told = None
     if status == "ended":
-        await sessions.complete_booking(connection, session.id)
-    return [entry]
+        told = await _complete_booking(connection, session, member)
+    elif status == "live":
+        told = await live_sessions.tell_of_start(connection, session, member.user_id)
+    return _Moved(entries=[entry], told=told)
+
+
+async def _complete_booking(connection: Connection, session: Session, member: Member) -> Told | None:
+    before = await bookings.find(connection, session.id)
+    await sessions.complete_booking(connection, session.id)
+    after = await bookings.find(connection, session.id)
+    if before is None or after is None or before.status == after.status:
+        return None
+    return await booking_news.tell_changed(connection, before, after, actor_id=member.user_id)
 
 
 async def _locked(connection: Connection, member: Member) -> Session:

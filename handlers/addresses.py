@@ -29,3 +29,16 @@ def _is_in(address: str, networks: Sequence[Network]) -> bool:
     except ValueError:
         return False
     return any(parsed in network for network in networks)
+
+
+def public_origin(request: web.Request, trusted_proxies: Sequence[Network]) -> str:
+    """Where the client sees this server, as `https://host:port`: for links that are used outside of the page.
+
+    The host is the request's own. A trusted proxy says in `X-Forwarded-Proto` what the client came by.
+    """
+    scheme = request.scheme
+    if _is_in(request.remote or "", trusted_proxies):
+        forwarded = request.headers.get(hdrs.X_FORWARDED_PROTO, "").rpartition(",")[2].strip().lower()
+        if forwarded in ("http", "https"):
+            scheme = forwarded
+    return f"{scheme}://{request.host}"

@@ -138,14 +138,14 @@ class Room:
             self.tail.append(event)
             self._deliver(event)
 
-    def show(self, event: Event, *, but: str | None = None) -> None:
-        """Send an event to the members here, and only here; not to the connections of the person `but`."""
+    def show(self, event: Event, *, but: str | Member | None = None) -> None:
+        """Send an event to the members here, and only here; not to `but`: a member, or all of a person's."""
         if not self.members:
             return
         frame = self._encode(event)
         if but is not None:
             self.flush()
-            self._send([member for member in self.members if member.user_id != but], frame)
+            self._send([one for one in self.members if one is not but and one.user_id != but], frame)
             return
         loop = asyncio.get_running_loop()
         if self._release is None:

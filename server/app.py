@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -16,10 +17,12 @@ from aiohttp import web
 
 from domain.keys import fetcher
 from domain.live import Live
+from domain.notifier import Notifier
 from domain.people import People
+from domain.reminders import Reminders
 from domain.tokens import JwksVerifier, SecretVerifier, Verifier
 from handlers.addresses import client_address
-from handlers.encounters import Encounters
+from handlers.encounters.door import Encounters
 from handlers.http import edge, keys, pages, routes
 from handlers.http.page_cache import PageCache
 from realtime.bus import Bus, LocalBus
@@ -65,6 +68,8 @@ def build(
     edge.guard(app)
     app[STATE] = State()
     app[keys.PAGE_CACHE] = PageCache()
+    app[keys.TRUSTED_PROXIES] = settings.trusted_proxies
+    app[keys.CANCEL_NOTICE] = timedelta(minutes=settings.booking_cancel_notice_minutes)
     app[SOCKETS] = SocketServer(
         limits=settings.limits,
         cors_origins=settings.cors_origins,
@@ -88,6 +93,9 @@ def build(
     app.cleanup_ctx.append(partial(_database, settings=settings, dsn=dsn))
     app.cleanup_ctx.append(partial(_verifier, settings=settings, demo_secret=demo_secret))
     app.cleanup_ctx.append(partial(_live, settings=settings))
+    app.cleanup_ctx.append(partial(_notifier, days=settings.notification_retention_days))
+    if settings.reminder_minutes:
+        app.cleanup_ctx.append(partial(_reminders, lead=timedelta(minutes=settings.reminder_minutes)))
     return app
 
 
@@ -145,6 +153,20 @@ async def _live(app: web.Application, *, settings: Settings) -> AsyncIterator[No
                 await close()
         except TimeoutError:
             logger.warning("server.close_cut", part=part)
+
+
+async def _notifier(app: web.Application, *, days: int) -> AsyncIterator[None]:
+    notifier = Notifier(app[keys.LIVE], timedelta(days=days) if days else None)
+    notifier.start()
+    yield
+    await notifier.close()
+
+
+async def _reminders(app: web.Application, *, lead: timedelta) -> AsyncIterator[None]:
+    reminders = Reminders(app[keys.LIVE], lead)
+    reminders.start()
+    yield
+    await reminders.close()
 
 
 async def _cut(app: web.Application) -> None:

@@ -1,4 +1,4 @@
-"""The command ``encounters``: serve, migrate, token.
+"""The command ``encounters``: serve, migrate, demo, token.
 
 A flag stands before the environment, the environment before the default. What cannot be done is said in one
 sentence on stderr; the exit status is 2 for a wrong setting or usage, 1 for anything else.
@@ -16,7 +16,8 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
@@ -27,6 +28,11 @@ from server import logging
 from server.postgres import EmbeddedPostgresError, embedded
 from server.settings import DEMO_SECRET_FILE, MIN_SECRET_BYTES, SETTINGS, Settings, SettingsError, from_environment
 from store import schema
+
+if TYPE_CHECKING:
+    from domain.school import Filled
+    from store.academy import SampleClass
+    from store.school import SampleLesson
 
 HELP_WIDTH: Final = 88
 MAX_TTL_SECONDS: Final = 10 * 366 * 86400
@@ -41,6 +47,7 @@ examples:
   encounters serve                   serve, as the environment says (see encounters serve --help)
   encounters token --sub ada --role teacher --name "Ada Lovelace"
   encounters migrate                 bring the database's schema up to this release
+  encounters demo                    fill the database with a sample school
 """
 
 _SERVE: Final = """\
@@ -60,6 +67,12 @@ settings, from the environment (README, "Settings", says more):
 _MIGRATE: Final = """\
 Apply the schema's missing revisions to DATABASE_URL, or to the embedded Postgres in DATA_DIR. The server does
 the same as it starts; this is for doing it before. Safe to run at any time, and more than once at a time.
+"""
+
+_DEMO: Final = """\
+Put a sample school into DATABASE_URL, or into the embedded Postgres in DATA_DIR: 20 teachers, 200 students
+with their parents, a month of lessons around today, some chat, free hours and reviews, and five courses with
+live classes. Run again, it adds the days that have come since. The ids of all its people begin with demo-.
 """
 
 _ISSUING: Final = """\
@@ -90,6 +103,8 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
                 return _serve(settings, demo=arguments.demo, anywhere=arguments.demo_anywhere)
             case "migrate":
                 return asyncio.run(_migrate(settings))
+            case "demo":
+                return asyncio.run(_demo(settings))
             case _:
                 return _token(settings, arguments)
     except SettingsError as error:
@@ -148,6 +163,61 @@ async def _migrate(settings: Settings) -> int:
         raise _Refused(f"The database cannot be migrated: {str(error) or type(error).__name__}.") from error
     print(f"applied {', '.join(applied)}" if applied else "nothing to do: the schema is up to date")
     return 0
+
+
+async def _demo(settings: Settings) -> int:
+    logging.configure(settings.log_level, settings.log_format)
+    from domain import school  # with all that a demo needs: the other commands are quicker without it
+    from store import database
+    from store.errors import Away
+
+    now = datetime.now(UTC)
+    try:
+        async with _database(settings) as dsn:
+            await schema.migrate(dsn)
+            pool = await database.connect(dsn, size=1)
+            try:
+                filled = await school.fill(pool, now)
+            finally:
+                await pool.close()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, schema.MigrationFailed, Away) as error:
+        raise _Refused(f"The school cannot be put into the database: {str(error) or type(error).__name__}.") from error
+    print("\n".join(_told_of_school(settings, filled, school.next_lesson(now), school.next_class(now))))
+    return 0
+
+
+def _told_of_school(
+    settings: Settings, filled: Filled, lesson: SampleLesson | None, live_class: SampleClass | None
+) -> list[str]:
+    """What was made, and the way in."""
+    first, last = filled.first_day, filled.last_day
+    days = f"{first.day} {first:%B} to {last.day} {last:%B}"
+    if filled.people or filled.lessons:
+        made = (
+            f"Added {filled.people} people, {filled.lessons} lessons from {days}, {filled.reviews} reviews,\n"
+            f"{filled.slots} hours that teachers offer, {filled.courses} courses with {filled.classes} live classes,"
+            f" and {filled.messages} messages."
+        )
+    else:
+        made = f"Nothing to do: the school has its people, and its lessons from {days}."
+    lines = [made]
+    if lesson is not None:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{host}:{settings.port}"
+        lines += ["", "To look around, run `encounters serve --demo`, and open a lesson as its teacher or its student:"]
+        for user_id in (lesson.teacher_id, lesson.student_id):
+            lines.append(f"  {url}/?as={user_id}&session={lesson.room_name}")
+        if live_class is not None:
+            lines += [
+                "or the next live class as its teacher:",
+                f"  {url}/?as={live_class.host_id}&session={live_class.room_name}",
+            ]
+    lines += [
+        "",
+        "For the API, `encounters token --sub demo-teacher-01 --role teacher` prints a token. The others:",
+        "  demo-teacher-02 to -20, demo-student-001 to -200, demo-parent-001 to -160",
+    ]
+    return lines
 
 
 @asynccontextmanager
@@ -213,6 +283,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--demo-anywhere", action="store_true", help="allow --demo beyond this machine")
 
     commands.add_parser("migrate", help="bring the database's schema up to date", **_texts(_MIGRATE))
+
+    commands.add_parser("demo", help="fill the database with a sample school", **_texts(_DEMO))
 
     token = commands.add_parser("token", help="print a token for one person", **_texts(_ISSUING, _EXAMPLES_OF_ISSUING))
     token.add_argument("--sub", required=True, metavar="ID", help="the person's id")

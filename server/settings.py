@@ -25,6 +25,12 @@ Network = IPv4Network | IPv6Network
 #: RFC 7518 §3.2: an HS256 key is at least as long as the hash it feeds.
 MIN_SECRET_BYTES: Final = 32
 MAX_WORKERS: Final = 64
+#: Thirty days.
+MAX_CANCEL_NOTICE_MINUTES: Final = 30 * 24 * 60
+#: A week: whoever is reminded earlier has a calendar for it.
+MAX_REMINDER_MINUTES: Final = 7 * 24 * 60
+#: Ten years: beyond that, keep them all.
+MAX_RETENTION_DAYS: Final = 3650
 #: Where a demo keeps what it signs tokens with, in DATA_DIR: a restart signs nobody out. Only its owner may read it.
 DEMO_SECRET_FILE: Final = "demo-secret"  # noqa: S105 - its name
 #: The longest piece of a refused value that an error repeats.
@@ -298,6 +304,21 @@ class Settings:
     )
     drain_seconds: int = _setting(
         "20", _whole(0, 3600), "Longest time between SIGTERM and the end, while connections move elsewhere."
+    )
+    booking_cancel_notice_minutes: int = _setting(
+        "0",
+        _whole(0, MAX_CANCEL_NOTICE_MINUTES),
+        "Minutes before a lesson until which the student's side may cancel or move it; 0: at any time.",
+    )
+    reminder_minutes: int = _setting(
+        "15",
+        _whole(0, MAX_REMINDER_MINUTES),
+        "Minutes before a confirmed lesson at which its people are reminded of it; 0 for no reminders.",
+    )
+    notification_retention_days: int = _setting(
+        "180",
+        _whole(0, MAX_RETENTION_DAYS),
+        "Days for which notifications stay in their people's lists; 0: forever.",
     )
     websocket_deflate: bool = _setting(
         "off",

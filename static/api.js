@@ -82,6 +82,11 @@ export function history(token, ref, before = null) {
   return call(`/sessions/${at(ref)}/messages?limit=${HISTORY_PAGE}${cursor}`, { token });
 }
 
+/** One message, wherever it stands. */
+export function message(token, ref, id) {
+  return call(`/sessions/${at(ref)}/messages/${at(id)}`, { token });
+}
+
 /** Makes the lesson live. */
 export function start(token, lesson) {
   return lesson.kind === "booking"

@@ -4,6 +4,7 @@
 
 import { avatar, byId, h, icon, iconButton, place, setText, textNodes } from "./dom.js";
 import { editor } from "./editor.js";
+import { picker, reactionLine } from "./reactions.js";
 import { rowsOf } from "./rows.js";
 import { clock, fullTime, initials, listNames } from "./words.js";
 
@@ -13,7 +14,8 @@ const NEAR_TOP = 160;
 
 /**
  * @param {{edit: (id: string, text: string) => Promise<void>, remove: (row) => void, sendAgain: (clientId: string) => void,
- *          discard: (clientId: string) => void, loadOlder: () => void, seen: () => void, focusComposer: () => void}} acts
+ *          discard: (clientId: string) => void, loadOlder: () => void, seen: () => void, focusComposer: () => void,
+ *          react: (id: string, emoji: string) => void, pin: (id: ?string) => void}} acts
  */
 export function openChat(acts) {
   const scroll = byId("scroll");
@@ -24,6 +26,7 @@ export function openChat(acts) {
   let rows = [];
   let active = null; //       key of the message the keyboard is on
   let editing = null; //      id of the message being edited
+  let reacting = null; //     id of the message for which an emoji is being chosen
   let atEnd = true;
   let below = 0; //           messages that came while reading further up
   let state = null;
@@ -47,8 +50,20 @@ export function openChat(acts) {
     field?.closest(".message").scrollIntoView({ block: "nearest" });
   }
 
+  function setReacting(id) {
+    const before = reacting;
+    reacting = id;
+    redraw();
+    if (id !== null) return void list.querySelector(".picker button")?.focus();
+    const row = rows.find((each) => each.kind === "message" && each.id === before);
+    if (row) drawn.get(row.key).element.focus({ preventScroll: true });
+  }
+
   function actions(row) {
     return h("div", { class: "actions" },
+      iconButton("react", "React", () => setReacting(row.id)),
+      row.canPin && iconButton("pin", row.pinned ? "Unpin message" : "Pin message", () => acts.pin(row.pinned ? null : row.id),
+        { "aria-pressed": String(row.pinned) }),
       row.canEdit && iconButton("edit", "Edit message", () => startEditing(row.id)),
       row.canDelete && iconButton("delete", "Delete message", () => acts.remove(row)));
   }
@@ -75,7 +90,17 @@ export function openChat(acts) {
     const edited = row.edited && h("span", { class: "edited" }, " edited");
     return h("div", { class: "line" },
       h("div", { class: "bubble", title: fullTime(row.at) }, ...textNodes(row.text), edited),
-      (row.canEdit || row.canDelete) && actions(row));
+      row.id !== null && actions(row));
+  }
+
+  function reactions(row) {
+    if (row.id === null || row.deleted) return null;
+    const react = (emoji) => {
+      if (row.id === reacting) setReacting(null);
+      acts.react(row.id, emoji);
+    };
+    if (row.id === reacting) return [reactionLine(row, react), picker({ react, close: () => setReacting(null) })];
+    return [reactionLine(row, react)];
   }
 
   function draw(row) {
@@ -88,20 +113,28 @@ export function openChat(acts) {
       h("time", { dateTime: row.at, title: fullTime(row.at) }, clock(row.at)));
     return h("li", { class: classes, tabIndex: -1, "data-key": row.key },
       !row.mine && (row.first ? avatar(row.userId, initials(row.name)) : h("span", { class: "avatar-space" })),
-      h("div", { class: "body" }, author, bubble(row), under(row)));
+      h("div", { class: "body" }, author, bubble(row), ...(reactions(row) ?? []), under(row)));
+  }
+
+  /** The keyboard stays on a button that is still there, by what it says; else it goes back to the message. */
+  function focusAgain(fresh, focused) {
+    const emoji = focused.querySelector?.(".emoji")?.textContent;
+    const same = [...fresh.querySelectorAll("button")].find((button) =>
+      emoji ? button.querySelector(".emoji")?.textContent === emoji : button.getAttribute("aria-label") === focused.getAttribute("aria-label"));
+    (focused.tagName === "BUTTON" && same ? same : fresh).focus({ preventScroll: true });
   }
 
   function element(row) {
     const inEditor = row.id !== null && row.id === editing;
-    const signature = JSON.stringify([row, inEditor]);
+    const signature = JSON.stringify([row, inEditor, row.id !== null && row.id === reacting]);
     const known = drawn.get(row.key);
     if (known?.signature === signature) return known.element;
     if (inEditor && !row.deleted && known?.element.querySelector(".editor")) return known.element; // half-written text stays
     const fresh = draw(row);
     if (known) {
-      const focused = known.element.contains(document.activeElement);
+      const focused = known.element.contains(document.activeElement) && document.activeElement;
       known.element.replaceWith(fresh);
-      if (focused && !inEditor) fresh.focus({ preventScroll: true });
+      if (focused && !inEditor) focusAgain(fresh, focused);
     } else if (rows.length > 0 && drawn.size > 0 && settled) {
       fresh.classList.add("enter");
     }
@@ -213,6 +246,14 @@ export function openChat(acts) {
     isAtEnd: () => atEnd,
     /** Puts the keyboard back on a message, for instance after a question about it. */
     focusOn: (key) => drawn.get(key)?.element.focus({ preventScroll: true }),
+    /** Shows a message, if it is on the page. @returns {boolean} whether it is */
+    show(id) {
+      const row = rows.find((each) => each.kind === "message" && each.id === id);
+      if (!row) return false;
+      drawn.get(row.key).element.scrollIntoView({ block: "center" });
+      drawn.get(row.key).element.focus({ preventScroll: true });
+      return true;
+    },
     /** Opens the newest of one's own messages for editing, if there is one. */
     editLast() {
       const row = rows.findLast((each) => each.canEdit);

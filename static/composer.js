@@ -2,10 +2,13 @@
 
 import { byId, setText } from "./dom.js";
 import { grow, lengthOf, TEXT_LIMIT } from "./editor.js";
+import { writing } from "./state.js";
+import { seconds } from "./words.js";
 
 const TYPING_EVERY_MS = 2_500; // the server ends it after 5 s without a repeat
 const TYPING_IDLE_MS = 4_000;
 const COUNT_FROM = 1_800;
+const TICK_MS = 250; // of the seconds that slow mode asks for
 
 /**
  * @param {{send: (text: string) => void, typing: (typing: boolean) => void, raiseHand: (raised: boolean) => void,
@@ -16,10 +19,17 @@ export function openComposer(acts) {
   const field = byId("text");
   const count = byId("count");
   const hand = byId("hand");
+  const rule = byId("rule");
   let saidAt = 0; //   when "typing" was last told; 0: not typing
   let idle = 0;
+  let shown = null; // the state as it is drawn
+  let ticking = 0;
 
-  const fits = () => lengthOf(field.value) > 0 && lengthOf(field.value) <= TEXT_LIMIT;
+  const may = () => (shown ? writing(shown, Date.now()) : { muted: false, wait: 0 });
+  const fits = () => {
+    const { muted, wait } = may();
+    return !muted && wait === 0 && lengthOf(field.value) > 0 && lengthOf(field.value) <= TEXT_LIMIT;
+  };
 
   function stopTyping() {
     clearTimeout(idle);
@@ -77,9 +87,26 @@ export function openComposer(acts) {
   });
   hand.addEventListener("click", () => acts.raiseHand(hand.getAttribute("aria-pressed") !== "true"));
 
+  /** What the host asks of those who write: nothing, silence, or a pause, which is counted down. */
+  function drawRule() {
+    clearTimeout(ticking);
+    const { muted, wait } = may();
+    field.disabled = muted;
+    field.placeholder = muted ? "Only the host can write now" : "Write a message";
+    if (muted) stopTyping();
+    const slow = shown?.session?.settings.slowModeSeconds ?? 0;
+    if (wait > 0) ticking = setTimeout(drawRule, TICK_MS);
+    rule.hidden = muted || slow === 0 || Boolean(shown.me?.isHost);
+    rule.classList.toggle("waits", wait > 0);
+    setText(rule, wait > 0 ? `Slow mode: write again in ${seconds(Math.ceil(wait / 1_000))}` : `Slow mode: one message every ${seconds(slow)}`);
+    form.classList.toggle("ready", fits());
+  }
+
   return {
     focus: () => field.focus(),
     render(state) {
+      shown = state;
+      drawRule();
       const raised = Boolean(state.people[state.me?.userId]?.handRaised);
       const label = raised ? "Lower your hand" : "Raise your hand";
       hand.setAttribute("aria-pressed", String(raised));

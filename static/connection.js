@@ -8,6 +8,7 @@ const KEPT = "What you write is kept and sent as soon as you are back.";
 const WORDS = {
   connecting: ["Connecting…", null],
   live: ["Connected", null],
+  lobby: ["Waiting", null],
   waiting: ["Reconnecting…", `The connection is interrupted. ${KEPT}`],
   offline: ["Offline", `You are offline. ${KEPT}`],
   draining: ["Reconnecting…", "The server is being updated and you are moved over in a moment. Nothing is lost."],

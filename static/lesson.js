@@ -2,8 +2,15 @@
  * What a lesson is to this page, read from either of the two documents that a session can be. Pure.
  *
  * @typedef {{id: string, room: string, kind: "booking" | "course", title: string, with: string, startsAt: ?string,
- *            endsAt: ?string, status: "scheduled" | "live" | "ended", hostId: ?string, otherIds: string[]}} Lesson
+ *            endsAt: ?string, status: "scheduled" | "live" | "ended", hostId: ?string, otherIds: string[],
+ *            settings: Settings, pinnedId: ?string}} Lesson
+ * @typedef {{locked: boolean, waitingRoom: boolean, chatMuted: boolean, slowModeSeconds: number}} Settings  what the host sets
  */
+
+/** The settings in a session's document or in `sessionSettings`. @returns {Settings} */
+export function readSettings({ locked = false, waitingRoom = false, chatMuted = false, slowModeSeconds = 0 }) {
+  return { locked, waitingRoom, chatMuted, slowModeSeconds };
+}
 
 /**
  * @param document the `session` of joinSession's ack.
@@ -19,7 +26,10 @@ export function readSession(document, known = null) {
     with: known?.with ?? "",
     startsAt: (booking ? document.start_time : document.startsAt) ?? null,
     endsAt: (booking ? document.end_time : document.endsAt) ?? null,
-    status: known?.status ?? document.status, // a change is told by its event; join() in state.js has the last word
+    // Changes are told by their events; join() in state.js has the last word.
+    status: known?.status ?? document.status,
+    settings: known?.settings ?? readSettings(document),
+    pinnedId: known ? known.pinnedId : document.pinnedMessageId ?? null,
     hostId: (booking ? document.teacher_id : document.createdBy) ?? null,
     otherIds: booking ? [document.teacher_id, document.student_id].filter(Boolean) : [],
   };

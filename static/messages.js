@@ -14,15 +14,19 @@ export function readMessage(data) {
     editedAt: data.edited_at ?? null,
     deleted: data.deleted ?? data.text === "", // a text is never empty; one resumed as "" was deleted
     clientId: data.client_id ?? null,
+    reactions: data.reactions ?? {},
   };
 }
 
-/** The newer of two sights of one message: deletion is final, and an edit outlives what was read before it. */
+/**
+ * The newer of two sights of one message: deletion is final, and an edit outlives what was read before it. Reactions are
+ * kept up by their events; whatever else shows the message may be older.
+ */
 function newer(known, seen) {
   const clientId = seen.clientId ?? known.clientId;
   if (known.deleted) return { ...known, clientId };
   if (!seen.deleted && (known.editedAt ?? "") > (seen.editedAt ?? "")) return { ...known, clientId };
-  return { ...seen, clientId };
+  return { ...seen, clientId, reactions: seen.deleted ? {} : known.reactions };
 }
 
 /** Both lists as one, ascending by seq, each id once. */
@@ -46,5 +50,10 @@ export function editMessage(list, { id, text, edited_at: editedAt }) {
 
 /** `messageDeleted {id}` on the list. The message keeps its place. */
 export function removeMessage(list, id) {
-  return list.map((message) => (message.id === id ? { ...message, text: "", deleted: true } : message));
+  return list.map((message) => (message.id === id ? { ...message, text: "", deleted: true, reactions: {} } : message));
+}
+
+/** `messageReaction {id, reactions}` on the list: how many people reacted with which emoji. */
+export function countReactions(list, { id, reactions }) {
+  return list.map((message) => (message.id === id && !message.deleted ? { ...message, reactions } : message));
 }

@@ -19,6 +19,18 @@ export function showNotice({ icon: drawing, title, text, actions }) {
   heading.focus();
 }
 
+export const hideNotice = () => {
+  byId("notice").hidden = true;
+  byId("room").hidden = false;
+};
+
+/** The way in is through the host. */
+export const lobbyNotice = (leave) => ({
+  icon: "door", title: "The host will let you in",
+  text: "You are in the waiting room. This page opens by itself as soon as the host admits you.",
+  actions: [{ label: "Leave", act: leave }],
+});
+
 export const goToStart = () => location.assign("/");
 
 /** The notices a connection can end in, by its phase (see session.js). */
@@ -35,6 +47,7 @@ export function noticeFor({ phase, status, message }, lessonTitle) {
   if (phase === "signedOut") {
     return { icon: "warning", title: "You could not be signed in", text: message, actions: [{ ...start, primary: true }] };
   }
-  const title = { 403: "You cannot join this lesson", 404: "This lesson does not exist" }[status] ?? "The lesson could not be opened";
-  return { icon: status === 403 ? "door" : "warning", title, text: message, actions: [{ ...start, primary: true }, { ...again, primary: false }] };
+  const titles = { 403: "You cannot join this lesson", 404: "This lesson does not exist", 409: "There is no room for you now" };
+  const title = titles[status] ?? "The lesson could not be opened";
+  return { icon: [403, 409].includes(status) ? "door" : "warning", title, text: message, actions: [{ ...start, primary: true }, { ...again, primary: false }] };
 }

@@ -13,7 +13,7 @@ export function inOrder(state) {
 
 /**
  * @param {{setPermissions: (userId: string, change: object) => void, kick: (person) => void,
- *          letBackIn: (userId: string, name: string) => void}} acts
+ *          letBackIn: (userId: string, name: string) => void, admit: (userId: string, name: string) => void}} acts
  */
 export function openPeople(acts) {
   const drawer = byId("people");
@@ -77,9 +77,9 @@ export function openPeople(acts) {
     return fresh;
   }
 
-  function drawToggle(people) {
+  function drawToggle(people, waiting) {
     const raised = people.filter((person) => person.handRaised).length;
-    const label = `People in the room: ${people.length}${raised ? `, hands raised: ${raised}` : ""}`;
+    const label = `People in the room: ${people.length}${raised ? `, hands raised: ${raised}` : ""}${waiting ? `, waiting: ${waiting}` : ""}`;
     const signature = JSON.stringify([label, people.slice(0, FACES).map((person) => person.name)]);
     if (toggle.dataset.drawn === signature) return;
     toggle.dataset.drawn = signature;
@@ -88,7 +88,22 @@ export function openPeople(acts) {
     toggle.replaceChildren(
       h("span", { class: "faces" }, ...people.slice(0, FACES).map((person) => avatar(person.userId, initials(person.name), "small"))),
       h("span", { class: "faces-count" }, String(people.length)),
-      ...(raised ? [h("span", { class: "faces-hand" }, icon("hand"))] : []));
+      ...(raised ? [h("span", { class: "faces-hand" }, icon("hand"))] : []),
+      ...(waiting ? [h("span", { class: "faces-waiting" }, icon("door"))] : []));
+  }
+
+  /** Those who wait to be let in; they keep their places, so that a click meets whom it was meant for. */
+  function drawWaiting(waiting) {
+    byId("waiting").hidden = waiting.length === 0;
+    setText(byId("waiting-heading"), waiting.length > 1 ? `Waiting to come in · ${waiting.length}` : "Waiting to come in");
+    const list = byId("waiting-list");
+    const focused = list.contains(document.activeElement);
+    const known = new Map([...list.children].map((item) => [item.dataset.userId, item]));
+    place(list, waiting.map(([userId, { name, role }]) => known.get(userId) ??
+      h("li", { class: "person", "data-user-id": userId }, avatar(userId, initials(name)),
+        h("div", { class: "who" }, h("p", { class: "person-name", title: name }, name), h("p", { class: "person-role" }, ROLE_WORD[role] ?? role)),
+        h("button", { type: "button", class: "button small primary", "aria-label": `Let ${name} in`, onclick: () => acts.admit(userId, name) }, "Admit"))));
+    if (focused && !list.contains(document.activeElement)) (list.querySelector("button") ?? byId("people-heading")).focus();
   }
 
   toggle.addEventListener("click", () => setOpen(!open));
@@ -110,7 +125,9 @@ export function openPeople(acts) {
         element(person, { me: person.userId === state.me?.userId, isHost: person.userId === state.session?.hostId, iHost })));
       if (focused && !list.contains(document.activeElement)) byId("people-heading").focus(); // who had it has left
       for (const userId of drawn.keys()) if (!(userId in state.people)) drawn.delete(userId);
-      drawToggle(people);
+      const waiting = iHost ? Object.entries(state.waiting) : [];
+      drawToggle(people, waiting.length);
+      drawWaiting(waiting);
 
       const removed = iHost ? Object.entries(state.removed) : [];
       byId("removed").hidden = removed.length === 0;

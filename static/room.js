@@ -4,11 +4,13 @@ import * as api from "./api.js";
 import { openChat } from "./chat.js";
 import { openComposer } from "./composer.js";
 import { openConnectionLine } from "./connection.js";
+import { openControls } from "./controls.js";
 import { announce, confirm, toast } from "./dialogs.js";
 import { byId, setText } from "./dom.js";
 import { titleOf } from "./lesson.js";
-import { goToStart, noticeFor, showNotice } from "./notice.js";
+import { goToStart, hideNotice, lobbyNotice, noticeFor, showNotice } from "./notice.js";
 import { openPeople } from "./people.js";
+import { openPinned } from "./pinned.js";
 import { newestSeq } from "./rows.js";
 import { openSession } from "./session.js";
 import { initialState, reduce } from "./state.js";
@@ -25,6 +27,7 @@ export function openRoom({ ref, signIn, demo }) {
   let planned = false;
   let marked = 0; // the seq that others were told we have read
   let marking = 0;
+  let inLobby = false;
   const unsent = `encounters.unsent.${ref}.${signIn.userId}`;
 
   function dispatch(action) {
@@ -66,6 +69,8 @@ export function openRoom({ ref, signIn, demo }) {
     loadOlder: session.loadOlder,
     focusComposer: composer.focus,
     seen: markRead,
+    react: (id, emoji) => attempt(session.react(id, emoji)),
+    pin: (id) => attempt(session.ask("pinMessage", { id })),
     async remove(row) {
       const text = row.mine ? "Everyone will see that a message was deleted." : `This takes ${row.name}’s message away for everyone.`;
       const sure = await confirm({ title: "Delete this message?", text, yes: "Delete" });
@@ -74,7 +79,16 @@ export function openRoom({ ref, signIn, demo }) {
     },
   });
 
+  const pinned = openPinned({
+    show: (id) => chat.show(id) || toast("This message is further up. Load earlier messages to see it in its place."),
+    unpin: () => attempt(session.ask("pinMessage", { id: null })),
+    read: session.readPinned,
+  });
+
+  const controls = openControls({ set: (change) => attempt(session.ask("setSession", change)) });
+
   const people = openPeople({
+    admit: (userId) => attempt(session.ask("admit", { userId })),
     setPermissions: (userId, change) => attempt(session.ask("setPermissions", { userId, ...change })),
     async kick({ userId, name }) {
       const text = "They leave at once and cannot come back until you let them in again.";
@@ -114,6 +128,7 @@ export function openRoom({ ref, signIn, demo }) {
     else if (event === "participantJoined" && !(data.userId in before.people)) announce(`${data.name} is here.`);
     else if (event === "participantLeft" && data.userId in before.people) announce(`${who} has left.`);
     else if (event === "handRaised" && data.raised && data.userId !== state.me?.userId) announce(`${who} has raised a hand.`);
+    else if (event === "waiting" && data.waiting && !(data.userId in before.waiting)) toast(`${data.name} is waiting to come in.`);
     else if (event === "permissionsChanged" && data.userId === state.me?.userId) tellPermissions(data, before.people[data.userId]);
   }
 
@@ -157,8 +172,20 @@ export function openRoom({ ref, signIn, demo }) {
     const neverIn = phase === "signedOut" && !state.session;
     if (neverIn || ["kicked", "refused"].includes(phase)) return void showNotice(noticeFor(state.connection, titleOf(state.session)));
     if (phase === "left") return;
+    if (phase === "lobby" && !inLobby) {
+      inLobby = true;
+      showNotice(lobbyNotice(leave));
+    }
+    if (inLobby && phase !== "live") return; // also while the connection to the lobby comes and goes
+    if (inLobby) {
+      inLobby = false;
+      hideNotice();
+      composer.focus();
+    }
     renderHeader();
     connectionLine.render(state);
+    controls.render(state);
+    pinned.render(state);
     people.render(state);
     if (demo && state.session) people.offer(demo.people, state.session.room, { ...state.people, ...state.removed });
     composer.render(state);
@@ -167,10 +194,12 @@ export function openRoom({ ref, signIn, demo }) {
       .filter(([userId]) => userId !== state.me?.userId).map(([, name]) => name)));
   }
 
-  byId("leave").addEventListener("click", () => {
+  function leave() {
     session.leave();
     goToStart();
-  });
+  }
+
+  byId("leave").addEventListener("click", leave);
   byId("start").addEventListener("click", () => attempt(api.start(session.token(), state.session)));
   byId("end").addEventListener("click", async () => {
     const text = "It ends for everyone. The chat can still be read, and questions asked.";

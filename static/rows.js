@@ -5,7 +5,8 @@
  *   | {kind: "note", key: string, text: string}
  *   | {kind: "message", key: string, id: ?string, clientId: ?string, mine: boolean, userId: string, name: string,
  *      text: string, at: string, edited: boolean, deleted: boolean, first: boolean, last: boolean,
- *      sending: ?("pending" | "waiting" | "failed"), problem: ?string, canEdit: boolean, canDelete: boolean, seenBy: string[]}} Row
+ *      sending: ?("pending" | "waiting" | "failed"), problem: ?string, canEdit: boolean, canDelete: boolean, canPin: boolean,
+ *      pinned: boolean, reactions: {emoji: string, count: number, mine: boolean}[], seenBy: string[]}} Row
  */
 
 import { dayKey, dayName } from "./words.js";
@@ -33,6 +34,13 @@ function seen(state) {
   return { id: message.id, names };
 }
 
+/** The most frequent first. */
+function reactionsOf(state, { id, reactions }) {
+  return Object.entries(reactions)
+    .map(([emoji, count]) => ({ emoji, count, mine: Boolean(state.mine[id]?.[emoji]) }))
+    .sort((a, b) => b.count - a.count || (a.emoji < b.emoji ? -1 : 1));
+}
+
 function messageRow(state, message) {
   const mine = message.userId === state.me?.userId;
   return {
@@ -41,8 +49,11 @@ function messageRow(state, message) {
     id: message.id, clientId: message.clientId, mine, userId: message.userId, name: message.from,
     text: message.text, at: message.at, edited: message.editedAt !== null, deleted: message.deleted,
     sending: null, problem: null,
-    canEdit: mine && !message.deleted,
+    canEdit: mine && !message.deleted && (Boolean(state.me?.isHost) || !state.session?.settings.chatMuted),
     canDelete: !message.deleted && (mine || Boolean(state.me?.isHost) || state.me?.role === "admin"),
+    canPin: !message.deleted && Boolean(state.me?.isHost),
+    pinned: message.id === state.session?.pinnedId,
+    reactions: reactionsOf(state, message),
     seenBy: [], first: true, last: true,
   };
 }
@@ -53,7 +64,7 @@ function outgoingRow(state, waiting) {
     kind: "message", key: `c:${waiting.clientId}`, id: null, clientId: waiting.clientId,
     mine: true, userId: state.me?.userId ?? "", name: state.me?.name ?? "", text: waiting.text, at: waiting.at,
     edited: false, deleted: false, sending: kept ? "waiting" : waiting.state, problem: waiting.problem,
-    canEdit: false, canDelete: false, seenBy: [], first: true, last: true,
+    canEdit: false, canDelete: false, canPin: false, pinned: false, reactions: [], seenBy: [], first: true, last: true,
   };
 }
 

@@ -4,6 +4,9 @@
  * Phases (`state.connection.phase`):
  *
  *     connecting ─▶ live ◀─▶ waiting | offline | draining      comes back by itself, with the last seq seen
+ *          │ ▲
+ *          ▼ │
+ *         lobby                                                the host has yet to let one in
  *          │          │
  *          ▼          ▼
  *     signedOut    refused | kicked | left                      stays until the person does something
@@ -24,6 +27,7 @@ const TYPING_ENDS_MS = 6_000; // the server ends it after 5 s; this is for the c
 const EVENTS = [
   "newMessage", "messageEdited", "messageDeleted", "sessionStatus", "recordingState", "handRaised", "permissionsChanged",
   "participantKicked", "participantJoined", "participantLeft", "typing", "read",
+  "messageReaction", "messagePinned", "sessionSettings", "whiteboardCleared", "waiting",
 ];
 
 /**
@@ -72,8 +76,15 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     });
   });
 
+  /** Slow mode that the page did not know of counts from when the server says that it began. */
+  function noteSlowMode(error) {
+    const slow = getState().session?.settings.slowModeSeconds ?? 0;
+    if (error.code === "slow_mode") dispatch({ type: "chatted", at: Date.now() + error.retryAfterMs - slow * 1_000 });
+    throw error;
+  }
+
   const outbox = openOutbox({
-    send: ({ clientId, text }) => ask("sendMessage", { text, clientId }),
+    send: ({ clientId, text }) => ask("sendMessage", { text, clientId }).catch(noteSlowMode),
     isLive: () => phase() === "live",
     dispatch, getState,
   });
@@ -89,6 +100,8 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
         if (fresh) return void useToken(fresh);
       }
       become("signedOut", { message: error.message });
+    } else if (error.code === "waiting") {
+      become("lobby");
     } else if (error.passing) {
       become("waiting", { message: error.status ? error.message : undefined });
       connectIn(error.retryAfterMs || RETRY_MS);
@@ -116,6 +129,7 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     if (data?.session_id && data.session_id !== getState().session?.id) return;
     if (held) held.push({ event, data });
     else dispatch({ type: "event", event, data });
+    if (event === "newMessage" && data.user_id === getState().me?.userId) dispatch({ type: "chatted", at: Date.now() });
     if (event !== "typing") return;
     clearTimeout(typingTimers.get(data.userId));
     if (data.typing) {
@@ -167,6 +181,7 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     if (reason === "io server disconnect") connectIn(RETRY_MS / 3);
   });
   for (const event of EVENTS) socket.on(event, (data) => receive(event, data));
+  socket.on("admitted", () => phase() === "lobby" && join());
   socket.on("kicked", () => stop("kicked"));
   socket.on("serverDraining", ({ retryAfterMs }) => {
     drainEnds = Date.now() + retryAfterMs + DRAIN_MS;
@@ -202,6 +217,20 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     },
     async remove(id) {
       dispatch({ type: "message", message: (await ask("deleteMessage", { id })).message });
+    },
+    /** Reacts with an emoji or takes it back. What one did before this page was opened shows when nothing happens. */
+    async react(id, emoji) {
+      const { mine, messages } = getState();
+      const count = messages.find((message) => message.id === id)?.reactions[emoji] ?? 0;
+      const take = Boolean(mine[id]?.[emoji]);
+      const { message } = await ask("react", { id, emoji, reacted: !take });
+      if (take || count === 0 || message.reactions?.[emoji] !== count || getState().mine[id]?.[emoji] !== undefined) return;
+      dispatch({ type: "reacted", id, emoji });
+      await ask("react", { id, emoji, reacted: false });
+    },
+    /** Reads the pinned message, where it stands further up than what was read. */
+    async readPinned(id) {
+      dispatch({ type: "pinned", message: await api.message(signIn.token, ref, id) });
     },
     /** Best effort; nobody is told when it fails. */
     hint: (event, payload) => { if (phase() === "live") ask(event, payload).catch(() => {}); },

@@ -7,13 +7,14 @@
  * @typedef {{userId: string, name: string, role: string, micAllowed: boolean, cameraAllowed: boolean,
  *            handRaised: boolean, joinedAt: string}} Person
  * @typedef {{id: string, seq: number, userId: string, from: string, text: string, at: string, editedAt: ?string,
- *            deleted: boolean, clientId: ?string}} Message
+ *            deleted: boolean, clientId: ?string, reactions: Object<string, number>}} Message
  * @typedef {{clientId: string, text: string, at: string, state: "pending" | "failed", problem: ?string}} Outgoing
  * @typedef {{seq: number, at: string, text: string}} Note   a line about the lesson, between the messages
  */
 
-import { editMessage, mergeMessages, readMessage, removeMessage } from "./messages.js";
-import { readSession } from "./lesson.js";
+import { countReactions, editMessage, mergeMessages, readMessage, removeMessage } from "./messages.js";
+import { readSession, readSettings } from "./lesson.js";
+import { seconds } from "./words.js";
 
 export const initialState = Object.freeze({
   me: null, //            {userId, name, role, isHost} once joined
@@ -25,6 +26,10 @@ export const initialState = Object.freeze({
   outgoing: [], //        Outgoing[], in the order written
   notes: [], //           Note[], ascending by seq
   reads: {}, //           userId → seq up to which they have read
+  mine: {}, //            message id → emoji → whether one has reacted with it, as far as that is known
+  pinned: null, //        the pinned Message, where it is not among `messages`
+  waiting: {}, //         userId → {name, role} of those whom the host may let in; known to hosts alone
+  chattedAt: null, //     when one last wrote in slow mode, by this page's clock; it counts from there
   typing: {}, //          userId → name
   lastSeq: null, //       the last seq seen; what a rejoin sends
   history: "none", //     none | loading | failed | more | complete: what is before the first message
@@ -38,6 +43,7 @@ export const initialState = Object.freeze({
 const ORDERED = new Set([
   "newMessage", "messageEdited", "messageDeleted", "sessionStatus",
   "recordingState", "handRaised", "permissionsChanged", "participantKicked",
+  "messageReaction", "messagePinned", "sessionSettings", "whiteboardCleared",
 ]);
 
 const without = (map, key) => {
@@ -78,6 +84,15 @@ const withNote = (state, data, text) => ({
 const STATUS_NOTE = { live: "The lesson has started.", ended: "The lesson has ended. The chat stays open for questions." };
 const RECORDING_NOTE = { recording: "Recording started.", processing: "Recording stopped.", failed: "The recording failed." };
 
+/** What changed of the settings, as a line for everybody; "" where they need not know. */
+function settingsNote(before, { chatMuted, slowModeSeconds }) {
+  if (chatMuted !== before.chatMuted) return chatMuted ? "Only the host can write now." : "Everybody can write again.";
+  if (slowModeSeconds === before.slowModeSeconds) return "";
+  return slowModeSeconds ? `Slow mode: one message every ${seconds(slowModeSeconds)}.` : "Slow mode is over.";
+}
+
+const withPinned = (state, change) => (state.pinned ? { ...state, pinned: change([state.pinned])[0] } : state);
+
 const EVENTS = {
   newMessage(state, data) {
     const message = readMessage(data);
@@ -85,8 +100,27 @@ const EVENTS = {
     const counts = state.hidden && message.userId !== state.me?.userId;
     return counts ? { ...next, unread: state.unread + 1 } : next;
   },
-  messageEdited: (state, data) => ({ ...state, messages: editMessage(state.messages, data) }),
+  messageEdited: (state, data) =>
+    withPinned({ ...state, messages: editMessage(state.messages, data) }, (list) => editMessage(list, data)),
   messageDeleted: (state, data) => ({ ...state, messages: removeMessage(state.messages, data.id) }),
+  messageReaction(state, data) {
+    const next = { ...state, messages: countReactions(state.messages, data) };
+    if (data.userId !== state.me?.userId) return next;
+    return { ...next, mine: { ...state.mine, [data.id]: { ...state.mine[data.id], [data.emoji]: data.reacted } } };
+  },
+  messagePinned: (state, data) =>
+    state.session ? { ...state, session: { ...state.session, pinnedId: data.id } } : state,
+  sessionSettings(state, data) {
+    if (!state.session) return state;
+    const settings = readSettings(data);
+    const note = settingsNote(state.session.settings, settings);
+    const next = { ...state, session: { ...state.session, settings } };
+    return note ? withNote(next, data, note) : next;
+  },
+  whiteboardCleared: (state) => state,
+  waiting: (state, { userId, name, role, waiting }) => ({
+    ...state, waiting: waiting ? { ...state.waiting, [userId]: { name, role } } : without(state.waiting, userId),
+  }),
   sessionStatus(state, data) {
     if (!state.session || state.session.status === data.status) return state;
     const next = { ...state, session: { ...state.session, status: data.status } };
@@ -111,6 +145,7 @@ const EVENTS = {
     names: { ...state.names, [person.userId]: person.name },
     reads: withReads(state.reads, [person]),
     removed: without(state.removed, person.userId),
+    waiting: without(state.waiting, person.userId),
   }),
   participantLeft: (state, { userId }) => ({
     ...state, people: without(state.people, userId), typing: without(state.typing, userId),
@@ -141,9 +176,13 @@ function join(state, ack) {
   const people = Object.fromEntries(ack.participants.map((person) => [person.userId, person]));
   const names = { ...next.names, ...Object.fromEntries(ack.participants.map((person) => [person.userId, person.name])) };
   const removed = Object.fromEntries(Object.entries(next.removed).filter(([userId]) => !(userId in people)));
-  const session = { ...next.session, status: ack.session.status };
+  const session = {
+    ...next.session, status: ack.session.status, settings: readSettings(ack.session), pinnedId: ack.session.pinnedMessageId ?? null,
+  };
   const reads = withReads(next.reads, ack.participants);
-  return { ...next, session, people, names, removed, reads, typing: {}, lastSeq: Math.max(next.lastSeq ?? 0, ack.lastSeq) };
+  const waiting = Object.fromEntries((ack.waiting ?? []).map(({ userId, name, role }) => [userId, { name, role }]));
+  const lastSeq = Math.max(next.lastSeq ?? 0, ack.lastSeq);
+  return { ...next, session, people, names, removed, reads, waiting, typing: {}, lastSeq };
 }
 
 const ACTIONS = {
@@ -165,6 +204,12 @@ const ACTIONS = {
   discard: (state, { clientId }) => ({
     ...state, outgoing: state.outgoing.filter((waiting) => waiting.clientId !== clientId),
   }),
+  /** The pinned message, which is further up than what was read. */
+  pinned: (state, { message }) => ({ ...state, pinned: readMessage(message) }),
+  /** One reacted already, and the page did not know. */
+  reacted: (state, { id, emoji }) => ({ ...state, mine: { ...state.mine, [id]: { ...state.mine[id], [emoji]: true } } }),
+  /** One wrote just now; it counts where slow mode is on. */
+  chatted: (state, { at }) => (state.session?.settings.slowModeSeconds ? { ...state, chattedAt: at } : state),
   lesson: (state, { known }) => (state.session ? { ...state, session: { ...state.session, ...known } } : state),
   barred: (state, { people }) => ({ ...state, removed: people, names: { ...state.names, ...people } }),
   letBackIn: (state, { userId }) => ({ ...state, removed: without(state.removed, userId) }),
@@ -175,6 +220,25 @@ const outgoing = (state, clientId, change) => ({
   ...state,
   outgoing: state.outgoing.map((waiting) => (waiting.clientId === clientId ? { ...waiting, ...change } : waiting)),
 });
+
+/** The pinned message, or null while there is none or it is not read yet. */
+export function pinnedMessage({ session, messages, pinned }) {
+  if (!session?.pinnedId) return null;
+  const message = messages.find(({ id }) => id === session.pinnedId) ?? (pinned?.id === session.pinnedId ? pinned : null);
+  return message?.deleted ? null : message;
+}
+
+/**
+ * Whether one may write at `now`: `muted` is the host's doing, `wait` the milliseconds that slow mode still asks for.
+ *
+ * @returns {{muted: boolean, wait: number}}
+ */
+export function writing({ session, me, chattedAt }, now) {
+  if (!session || me?.isHost) return { muted: false, wait: 0 };
+  const { chatMuted, slowModeSeconds } = session.settings;
+  const wait = slowModeSeconds && chattedAt !== null ? chattedAt + slowModeSeconds * 1_000 - now : 0;
+  return { muted: chatMuted, wait: Math.max(0, wait) };
+}
 
 /** @returns the state after `action`; the same object when nothing changed. */
 export function reduce(state, action) {

@@ -52,6 +52,13 @@ const span = (ms) => {
   return rest ? `${hours} h ${rest} min` : `${hours} h`;
 };
 
+/** "10 s", "1 min", "1 min 30 s". */
+export function seconds(count) {
+  const minutes = Math.floor(count / 60);
+  const rest = count % 60;
+  return [minutes && `${minutes} min`, (rest || !minutes) && `${rest} s`].filter(Boolean).join(" ");
+}
+
 /** What is worth knowing about the time right now: "starts in 5 min", "20 min left", or "". */
 export function remaining({ status, startsAt, endsAt }, now) {
   const toStart = startsAt ? new Date(startsAt) - now : null;

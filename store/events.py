@@ -21,18 +21,23 @@ Kind = Literal[
     "message",
     "message_edited",
     "message_deleted",
+    "message_pinned",
+    "message_reaction",
     "session_status",
+    "session_settings",
     "hand_raised",
     "permissions_changed",
     "participant_kicked",
+    "whiteboard_cleared",
 ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogEntry:
-    """One entry. `user_id` is who did it; the message's fields stand for messages, their edits and deletions.
+    """One entry. `user_id` is who did it; the message's fields stand for messages, and for what was done to them.
 
-    `text` is the message's present text: empty once it was deleted.
+    `text` is the message's present text: empty once it was deleted. `reactions` are a message's present ones, how many
+    people reacted with which emoji; None: nobody.
     """
 
     session_id: UUID
@@ -47,6 +52,7 @@ class LogEntry:
     client_id: str | None = None
     edited_at: datetime | None = None
     deleted: bool = False
+    reactions: Mapping[str, int] | None = None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> LogEntry:
@@ -63,6 +69,7 @@ class LogEntry:
             client_id=row["client_id"],
             edited_at=row["edited_at"],
             deleted=row["deleted_at"] is not None,
+            reactions=row["reactions"],
         )
 
 
@@ -107,11 +114,11 @@ async def append(
 _ENTRIES: Final = """
     (
         SELECT session_id, seq, 'message' AS kind, user_id, created_at AS at, NULL::jsonb AS data,
-               id AS message_id, sender_name, text, client_id, edited_at, deleted_at
+               id AS message_id, sender_name, text, client_id, edited_at, deleted_at, reactions
         FROM session_messages WHERE session_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq {order} LIMIT $4
     ) UNION ALL (
         SELECT e.session_id, e.seq, e.kind, e.user_id, e.at, e.data,
-               e.message_id, m.sender_name, m.text, NULL, m.edited_at, m.deleted_at
+               e.message_id, m.sender_name, m.text, NULL, m.edited_at, m.deleted_at, NULL
         FROM session_events e LEFT JOIN session_messages m ON m.id = e.message_id
         WHERE e.session_id = $1 AND e.seq > $2 AND e.seq < $3 ORDER BY e.seq {order} LIMIT $4
     ) ORDER BY seq {order} LIMIT $4

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from asyncpg.pgproto import pgproto
 
+from store import chat_rules
+from store.chat_rules import NotTaken, Writer
 from store.database import Connection, Executor, Pool
 from store.errors import Refused, translated
 from store.events import NO_END, LogEntry
@@ -21,7 +20,8 @@ from store.events import append as append_event
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A message as it stands. A deleted one keeps its place, with an empty text.
+    """A message as it stands. A deleted one keeps its place, with an empty text. `reactions`: how many people reacted
+    with which emoji; None: nobody.
 
     A struct, not a frozen dataclass, which takes six times as long to make: history makes hundreds for one answer.
     `gc=False`: no cycle can lead through it, so the collector need not be run for it.
@@ -37,6 +37,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_at: datetime
     edited_at: datetime | None = None
     deleted: bool = False
+    reactions: Mapping[str, int] | None = None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Message:
@@ -51,11 +52,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             created_at=row["created_at"],
             edited_at=row["edited_at"],
             deleted=row["deleted_at"] is not None,
+            reactions=row["reactions"],
         )
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A message to be written. `id` is made by the sender's worker, so that a repeated write is recognised."""
+    """A message to be written. `id` is made by the sender's worker, so that a repeated write is recognised.
+
+    `is_host`: its author writes also where the host has muted the chat, and as often as they like.
+    """
 
     id: UUID
     session_id: UUID
@@ -63,6 +68,7 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sender_name: str
     text: str
     client_id: str | None
+    is_host: bool = False
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -70,19 +76,6 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     message: Message
     repeated: bool
-
-
-def new_id() -> UUID:
-    """A UUID of version 7 (RFC 9562, 5.7): 74 random bits, which nobody guesses, behind the time in milliseconds, so
-    that the index of messages grows at its end."""
-    milliseconds, chance = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
-    number = milliseconds << 80 | 7 << 76 | (chance >> 62 & 0xFFF) << 64 | 2 << 62 | chance & (1 << 62) - 1
-    # asyncpg's own kind of UUID, as rows have it: to hash, to write and to encode it costs a fraction.
-    return pgproto.UUID(number.to_bytes(16))
-
-
-class ChatClosed(Exception):
-    """The session takes no more messages: its booking was cancelled, or it is gone."""
 
 
 #: How often a batch is run because one of its client ids, or of its messages by an attempt believed lost, was
@@ -94,11 +87,12 @@ _CLIENT_ID_UNIQUE: Final = "session_messages_client_id_unique"
 
 # Sessions are locked in the order of their ids, so that two batches never wait for each other in a ring.
 # A session's counter stands at place 0, before its messages: sorted, not joined, because a join without a hash table
-# (see `store.database.PLANS`) would compare each message with each session. Without a counter, the chat is closed.
+# (see `store.database.PLANS`) would compare each message with each session. Without a counter, the chat is closed, or
+# restricted by its host.
 _APPEND_TEMPLATE: Final = """
     WITH open AS (
         SELECT s.id, s.last_seq FROM sessions s
-        WHERE s.id = ANY($2::uuid[]) AND s.chat_open
+        WHERE s.id = ANY($2::uuid[]) AND s.chat_open {freely}
         ORDER BY s.id FOR NO KEY UPDATE
     ), input AS (
         SELECT i.*, NULL::bigint AS last_seq
@@ -121,24 +115,31 @@ _APPEND_TEMPLATE: Final = """
     SELECT id, session_id, seq, user_id, sender_name, text, client_id, clock_timestamp() FROM fresh
     RETURNING id, seq, created_at
 """
+#: Where nobody has to be asked who writes: nearly everywhere, and so it costs nothing there that somewhere they must.
+_FREELY: Final = "AND NOT s.chat_muted AND s.slow_mode_seconds = 0"
 #: As if every client id were new, which nearly all are: the unique index refuses the batch where one is not.
-_APPEND: Final = _APPEND_TEMPLATE.format(unknown="")
+_APPEND: Final = _APPEND_TEMPLATE.format(freely=_FREELY, unknown="")
 #: Leaves out what is known. The LIMIT keeps it a look into the index per message, whatever the planner expects.
 _APPEND_UNKNOWN: Final = _APPEND_TEMPLATE.format(
+    freely=_FREELY,
     unknown="""
         WHERE i.client_id IS NULL OR (
             SELECT m.id FROM session_messages m
             WHERE m.session_id = i.session_id AND m.user_id = i.user_id AND m.client_id = i.client_id LIMIT 1
         ) IS NULL
-    """
+    """,
 )
+#: Of those whom `store.chat_rules` has let write.
+_APPEND_ADMITTED: Final = _APPEND_TEMPLATE.format(freely="", unknown="")
 
 
-async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False) -> list[Appended | ChatClosed]:
-    """Write a batch in one transaction; the answer stands at each message's place.
+async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False) -> list[Appended | NotTaken]:
+    """Write a batch; the answer stands at each message's place. One statement writes it, and where hosts restrict
+    their chats, a second transaction what those take; messages of one session are written together.
 
     `again` says that the batch may have been committed by an attempt whose answer was lost: messages whose
-    ids are found are not written twice. Raises Refused when a row breaks a constraint (nothing is written).
+    ids are found are not written twice. Raises Refused when a row breaks a constraint (nothing of its session is
+    written; what others have, the next try finds by its ids).
     """
     attempts, statement = 1, _APPEND
     while True:
@@ -153,22 +154,20 @@ async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False
             attempts += 1
 
 
-async def _append(
-    pool: Pool, batch: Sequence[NewMessage], *, again: bool, statement: str
-) -> list[Appended | ChatClosed]:
+async def _append(pool: Pool, batch: Sequence[NewMessage], *, again: bool, statement: str) -> list[Appended | NotTaken]:
     written: dict[UUID, Message] = {}
     if again:
         with translated():
             written = {message.id: message for message in await _by_ids(pool, [new.id for new in batch])}
     fresh, firsts = _without_repeats([new for new in batch if new.id not in written])
-    answers: dict[UUID, Appended | ChatClosed] = {
+    answers: dict[UUID, Appended | NotTaken] = {
         id: Appended(message=message, repeated=False) for id, message in written.items()
     }
     answers.update(await _append_distinct(pool, fresh, statement))
     for new in batch:
         if new.id not in answers:
             first = answers[firsts[new.id]]
-            answers[new.id] = first if isinstance(first, ChatClosed) else Appended(message=first.message, repeated=True)
+            answers[new.id] = first if isinstance(first, NotTaken) else Appended(message=first.message, repeated=True)
     return [answers[new.id] for new in batch]
 
 
@@ -187,12 +186,48 @@ def _without_repeats(batch: Sequence[NewMessage]) -> tuple[list[NewMessage], dic
     return fresh, firsts
 
 
-async def _append_distinct(
-    pool: Pool, batch: Sequence[NewMessage], statement: str
-) -> dict[UUID, Appended | ChatClosed]:
+async def _append_distinct(pool: Pool, batch: Sequence[NewMessage], statement: str) -> dict[UUID, Appended | NotTaken]:
     if not batch:
         return {}
-    columns = (
+    with translated():
+        rows = await pool.fetch(statement, *_columns(batch))
+    answers, left = _answered(batch, rows)
+    if left:
+        answers.update(await _written_before(pool, left))
+        left = [new for new in left if new.id not in answers]
+    if left:
+        answers.update(await _append_restricted(pool, left))
+    return answers
+
+
+async def _append_restricted(pool: Pool, batch: Sequence[NewMessage]) -> dict[UUID, Appended | NotTaken]:
+    """Messages that were not inserted freely: each is refused, or written as the rules of its chat let it."""
+    with translated():
+        async with pool.acquire() as connection, connection.transaction():
+            rules = await chat_rules.locked(connection, [new.session_id for new in batch])
+            # An attempt believed lost may have been committed while this one waited for its locks.
+            known = await _by_ids(connection, [new.id for new in batch])
+            answers: dict[UUID, Appended | NotTaken] = {
+                message.id: Appended(message=message, repeated=False) for message in known
+            }
+            answers.update(await _written_before(connection, [new for new in batch if new.id not in answers]))
+            asking = [new for new in batch if new.id not in answers]
+            writers = [Writer(session_id=new.session_id, user_id=new.user_id, is_host=new.is_host) for new in asking]
+            verdicts = await chat_rules.admit(connection, rules, writers)
+            admitted = []
+            for new, refusal in zip(asking, verdicts, strict=True):
+                if refusal is None:
+                    admitted.append(new)
+                else:
+                    answers[new.id] = refusal
+            rows = await connection.fetch(_APPEND_ADMITTED, *_columns(admitted)) if admitted else []
+    written, left = _answered(admitted, rows)
+    assert not left, "their sessions' rows were held"
+    return answers | written
+
+
+def _columns(batch: Sequence[NewMessage]) -> tuple[list[Any], ...]:
+    return (
         [new.id for new in batch],
         [new.session_id for new in batch],
         [new.user_id for new in batch],
@@ -200,9 +235,13 @@ async def _append_distinct(
         [new.text for new in batch],
         [new.client_id for new in batch],
     )
-    with translated():
-        rows = await pool.fetch(statement, *columns)
-    answers: dict[UUID, Appended | ChatClosed] = {}
+
+
+def _answered(
+    batch: Sequence[NewMessage], rows: Sequence[asyncpg.Record]
+) -> tuple[dict[UUID, Appended | NotTaken], list[NewMessage]]:
+    """The messages that a statement has inserted (`rows`), and those that it has not."""
+    answers: dict[UUID, Appended | NotTaken] = {}
     left = {new.id: new for new in batch}
     for id, seq, created_at in rows:
         new = left.pop(id)
@@ -217,22 +256,20 @@ async def _append_distinct(
             created_at=created_at,
         )
         answers[id] = Appended(message=message, repeated=False)
-    if left:
-        answers.update(await _written_before(pool, list(left.values())))
-    return answers
+    return answers, list(left.values())
 
 
-async def _written_before(pool: Pool, left: Sequence[NewMessage]) -> dict[UUID, Appended | ChatClosed]:
-    """Messages that were not inserted: their client id is known, or else their chat is closed.
+async def _written_before(executor: Executor, left: Sequence[NewMessage]) -> dict[UUID, Appended | NotTaken]:
+    """Those of the messages whose client id is known: they were written before.
 
     Known by a message's own id, it was this very message, by an attempt whose answer was lost.
     """
     with translated():
-        rows = await pool.fetch(
+        rows = await executor.fetch(
             """
             SELECT i.id AS asked, m.*
             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS i (id, session_id, user_id, client_id)
-            LEFT JOIN session_messages m
+            JOIN session_messages m
                 ON m.session_id = i.session_id AND m.user_id = i.user_id AND m.client_id = i.client_id
             """,
             [new.id for new in left],
@@ -240,12 +277,7 @@ async def _written_before(pool: Pool, left: Sequence[NewMessage]) -> dict[UUID, 
             [new.user_id for new in left],
             [new.client_id for new in left],
         )
-    return {
-        row["asked"]: ChatClosed()
-        if row["id"] is None
-        else Appended(message=Message.from_row(row), repeated=row["id"] != row["asked"])
-        for row in rows
-    }
+    return {row["asked"]: Appended(message=Message.from_row(row), repeated=row["id"] != row["asked"]) for row in rows}
 
 
 async def _by_ids(executor: Executor, ids: Sequence[UUID]) -> list[Message]:
@@ -257,6 +289,18 @@ async def find(executor: Executor, session_id: UUID, message_id: UUID) -> Messag
     with translated():
         row = await executor.fetchrow(
             "SELECT * FROM session_messages WHERE session_id = $1 AND id = $2", session_id, message_id
+        )
+    return Message.from_row(row) if row else None
+
+
+async def find_sent(executor: Executor, session_id: UUID, user_id: str, client_id: str) -> Message | None:
+    """The message that this person has sent under this client id."""
+    with translated():
+        row = await executor.fetchrow(
+            "SELECT * FROM session_messages WHERE session_id = $1 AND user_id = $2 AND client_id = $3",
+            session_id,
+            user_id,
+            client_id,
         )
     return Message.from_row(row) if row else None
 
@@ -319,11 +363,15 @@ async def edit(connection: Connection, message: Message, *, text: str, actor_id:
 
 
 async def delete(connection: Connection, message: Message, *, actor_id: str) -> tuple[Message, LogEntry]:
-    """Take the text away for good, and log that it was. Inside the caller's transaction, as :func:`edit`."""
+    """Take the text and the reactions away for good, and log that it was. Inside the caller's transaction, as
+    :func:`edit`."""
     entry = await append_event(
         connection, message.session_id, kind="message_deleted", user_id=actor_id, message_id=message.id
     )
     await connection.execute(
-        "UPDATE session_messages SET text = '', deleted_at = $2 WHERE id = $1", message.id, entry.at
+        "UPDATE session_messages SET text = '', deleted_at = $2, reactions = NULL WHERE id = $1", message.id, entry.at
     )
-    return msgspec.structs.replace(message, text="", deleted=True), replace(entry, deleted=True)
+    if message.reactions:
+        await connection.execute("DELETE FROM message_reactions WHERE message_id = $1", message.id)
+    deleted = msgspec.structs.replace(message, text="", deleted=True, reactions=None)
+    return deleted, replace(entry, deleted=True)

@@ -115,7 +115,10 @@ async def change(
     hand_raised: bool | None = None,
     was_kicked: bool | None = None,
 ) -> None:
-    """Set what is given, also for somebody who has not joined yet. Inside the caller's transaction."""
+    """Set what is given, also for somebody who has not joined yet. Inside the caller's transaction.
+
+    Who is kicked loses their admission, too: let back in, they wait again where there is a waiting room.
+    """
     await connection.execute(
         """
         INSERT INTO session_participants AS p
@@ -124,7 +127,7 @@ async def change(
         ON CONFLICT (session_id, user_id) DO UPDATE SET
             mic_allowed = coalesce($3, p.mic_allowed), camera_allowed = coalesce($4, p.camera_allowed),
             hand_raised = coalesce($5, p.hand_raised), was_kicked = coalesce($6, p.was_kicked),
-            updated_at = now()
+            admitted_at = CASE WHEN $6 THEN NULL ELSE p.admitted_at END, updated_at = now()
         """,
         session_id,
         user_id,
@@ -132,6 +135,52 @@ async def change(
         camera_allowed,
         hand_raised,
         was_kicked,
+    )
+
+
+async def admit(connection: Connection, session_id: UUID, user_ids: Sequence[str]) -> None:
+    """Let known people in through the waiting room, now and whenever they come again. Inside a transaction that holds
+    the session's row."""
+    await connection.execute(
+        """
+        INSERT INTO session_participants AS p (session_id, user_id, admitted_at)
+        SELECT $1, user_id, now() FROM unnest($2::text[]) AS i (user_id) ORDER BY user_id
+        ON CONFLICT (session_id, user_id) DO UPDATE SET admitted_at = now(), updated_at = now()
+        WHERE p.admitted_at IS NULL AND NOT p.was_kicked
+        """,
+        session_id,
+        sorted(set(user_ids)),
+    )
+
+
+async def admitted(executor: Executor, session_id: UUID, user_ids: Sequence[str]) -> list[str]:
+    """Those of these people whom the host has let in, in the order of their ids."""
+    with translated():
+        rows = await executor.fetch(
+            """
+            SELECT user_id FROM session_participants
+            WHERE session_id = $1 AND user_id = ANY ($2::text[]) AND admitted_at IS NOT NULL ORDER BY user_id
+            """,
+            session_id,
+            list(user_ids),
+        )
+    return [row["user_id"] for row in rows]
+
+
+async def admit_those_here(connection: Connection, session_id: UUID) -> None:
+    """Count as admitted whoever is in the session as its waiting room is opened. Inside the transaction that opens it,
+    which holds the session's row."""
+    await connection.execute(
+        """
+        UPDATE session_participants p SET admitted_at = now()
+        FROM (
+            SELECT user_id FROM session_participants
+            WHERE session_id = $1 AND joined_at IS NOT NULL AND left_at IS NULL AND admitted_at IS NULL
+              AND NOT was_kicked
+            ORDER BY user_id FOR NO KEY UPDATE
+        ) here WHERE p.session_id = $1 AND p.user_id = here.user_id
+        """,
+        session_id,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,14 +15,39 @@ from store.errors import translated
 from store.events import LogEntry
 from store.events import append as append_event
 from store.loader import shared
+from store.room_names import new_room_name
 
 Status = Literal["scheduled", "live", "ended"]
 BookingStatus = Literal["pending", "confirmed", "completed", "cancelled"]
 
 
+#: At most so many people in a session, so many seconds between two messages; the database holds both.
+MAX_PARTICIPANTS: Final = 10_000
+MAX_SLOW_MODE_SECONDS: Final = 3_600
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What a host sets while a session goes on; it is written into the log.
+
+    `locked`: nobody comes in any more who has not been in. `waiting_room`: who comes in waits until the host admits
+    them. `chat_muted`: only the host writes. `slow_mode_seconds`: between two messages of one person; 0: none.
+    `whiteboard_locked`: only the host draws.
+    """
+
+    locked: bool = False
+    waiting_room: bool = False
+    chat_muted: bool = False
+    slow_mode_seconds: int = 0
+    whiteboard_locked: bool = False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A session and the people of its booking, whom access is decided by."""
+    """A session, with the people of its booking or the instructor of its course, whom access is decided by.
+
+    Its other members, those enrolled in its course, may be ten thousand: see :class:`Entrance`.
+    """
 
     id: UUID
     kind: Literal["booking", "course"]
@@ -47,20 +71,43 @@ class Session:
     booking_parent_id: str | None = None
     student_parent_id: str | None = None
     end_time: datetime | None = None
+    course_id: UUID | None = None
+    instructor_id: str | None = None
+    max_participants: int | None = None
+    locked: bool = False
+    waiting_room: bool = False
+    chat_muted: bool = False
+    slow_mode_seconds: int = 0
+    whiteboard_locked: bool = False
+    pinned_message_id: UUID | None = None
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            locked=self.locked,
+            waiting_room=self.waiting_room,
+            chat_muted=self.chat_muted,
+            slow_mode_seconds=self.slow_mode_seconds,
+            whiteboard_locked=self.whiteboard_locked,
+        )
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Session:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
-_SESSION: Final = """
+#: Where every session is read from: `s`, with its people.
+SELECT_SESSION: Final = """
     SELECT s.id, s.kind, s.room_name, s.title, s.host_id, s.status, s.chat_open, s.starts_at, s.ends_at,
            s.recording_enabled, s.notes, s.files, s.last_seq, s.created_at, s.updated_at,
            s.booking_id, b.status AS booking_status, b.student_id, b.teacher_id,
-           b.parent_id AS booking_parent_id, u.parent_id AS student_parent_id, b.end_time
+           b.parent_id AS booking_parent_id, u.parent_id AS student_parent_id, b.end_time,
+           s.course_id, c.instructor_id, s.max_participants, s.locked, s.waiting_room, s.chat_muted,
+           s.slow_mode_seconds, s.whiteboard_locked, s.pinned_message_id
     FROM sessions s
     LEFT JOIN bookings b ON b.id = s.booking_id
     LEFT JOIN users u ON u.id = b.student_id
+    LEFT JOIN courses c ON c.id = s.course_id
 """
 
 
@@ -68,26 +115,30 @@ async def find(executor: Executor, ref: UUID | str) -> Session | None:
     """The session with this id or room name."""
     column = "s.id" if isinstance(ref, UUID) else "s.room_name"
     with translated():
-        row = await executor.fetchrow(f"{_SESSION} WHERE {column} = $1", ref)
+        row = await executor.fetchrow(f"{SELECT_SESSION} WHERE {column} = $1", ref)
     return Session.from_row(row) if row else None
 
 
 async def hosted_by(executor: Executor, host_id: str, *, limit: int) -> list[Session]:
-    """The sessions that somebody leads, newest first."""
+    """The sessions of bookings that somebody leads, newest first. Their live classes: `live_sessions.led_by`."""
     with translated():
         rows = await executor.fetch(
-            f"{_SESSION} WHERE s.host_id = $1 ORDER BY s.starts_at DESC, s.id LIMIT $2", host_id, limit
+            f"{SELECT_SESSION} WHERE s.host_id = $1 AND s.kind = 'booking' ORDER BY s.starts_at DESC, s.id LIMIT $2",
+            host_id,
+            limit,
         )
     return [Session.from_row(row) for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entrance:
-    """A session as one person finds it: whether they were kicked out of it, and their name."""
+    """A session as one person finds it: whether they are enrolled in its course, whether they were kicked out of it,
+    and their name."""
 
     session: Session
     was_kicked: bool
     name: str
+    is_enrolled: bool = False
 
 
 async def find_for(executor: Executor, ref: UUID | str, user_id: str) -> Entrance | None:
@@ -103,11 +154,14 @@ async def _entrances(executor: Executor, asked: Sequence[tuple[UUID | str, str]]
             SELECT i.place, found.*, coalesce((
                 SELECT was_kicked FROM session_participants p WHERE p.session_id = found.id AND p.user_id = i.user_id
             ), false) AS was_kicked, coalesce((
+                SELECT true FROM enrollments e WHERE e.course_id = found.course_id AND e.user_id = i.user_id
+            ), false) AS is_enrolled, coalesce((
                 SELECT nullif(trim(me.first_name || ' ' || me.last_name), '') FROM users me WHERE me.id = i.user_id
             ), i.user_id) AS name
             FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS i (id, room_name, user_id, place)
             CROSS JOIN LATERAL (
-                {_SESSION} WHERE s.id = coalesce(i.id, (SELECT id FROM sessions WHERE room_name = i.room_name)) LIMIT 1
+                {SELECT_SESSION}
+                WHERE s.id = coalesce(i.id, (SELECT id FROM sessions WHERE room_name = i.room_name)) LIMIT 1
             ) found
             """,
             [ref if isinstance(ref, UUID) else None for ref, _ in asked],
@@ -120,16 +174,20 @@ async def _entrances(executor: Executor, asked: Sequence[tuple[UUID | str, str]]
         session = found.get(row["id"])
         if session is None:
             session = found[row["id"]] = Session.from_row(row)
-        entrances[row["place"] - 1] = Entrance(session=session, was_kicked=row["was_kicked"], name=row["name"])
+        entrances[row["place"] - 1] = Entrance(
+            session=session, was_kicked=row["was_kicked"], name=row["name"], is_enrolled=row["is_enrolled"]
+        )
     return entrances
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Where a session is: its status as of its newest `seq`."""
+    """Where a session is: its status, its settings and its pinned message as of its newest `seq`."""
 
     last_seq: int
     status: Status
+    settings: Settings = Settings()
+    pinned_message_id: UUID | None = None
 
 
 async def standing(executor: Executor, session_id: UUID) -> Standing | None:
@@ -138,8 +196,23 @@ async def standing(executor: Executor, session_id: UUID) -> Standing | None:
 
 async def _standings(executor: Executor, session_ids: Sequence[UUID]) -> list[Standing | None]:
     with translated():
-        rows = await executor.fetch("SELECT id, last_seq, status FROM sessions WHERE id = ANY($1::uuid[])", session_ids)
-    found = {row["id"]: Standing(last_seq=row["last_seq"], status=row["status"]) for row in rows}
+        rows = await executor.fetch(
+            """
+            SELECT id, last_seq, status, pinned_message_id,
+                   locked, waiting_room, chat_muted, slow_mode_seconds, whiteboard_locked
+            FROM sessions WHERE id = ANY($1::uuid[])
+            """,
+            session_ids,
+        )
+    found = {
+        row["id"]: Standing(
+            last_seq=row["last_seq"],
+            status=row["status"],
+            settings=Settings(**{name: row[name] for name in Settings.__slots__}),
+            pinned_message_id=row["pinned_message_id"],
+        )
+        for row in rows
+    }
     return [found.get(session_id) for session_id in session_ids]
 
 
@@ -256,6 +329,50 @@ async def save_details(
     )
 
 
+async def save_settings(connection: Connection, session_id: UUID, settings: Settings) -> None:
+    """Write the settings. Inside a transaction that holds the session's row, and logs them."""
+    await connection.execute(
+        """
+        UPDATE sessions SET locked = $2, waiting_room = $3, chat_muted = $4, slow_mode_seconds = $5,
+            whiteboard_locked = $6, updated_at = now()
+        WHERE id = $1
+        """,
+        session_id,
+        settings.locked,
+        settings.waiting_room,
+        settings.chat_muted,
+        settings.slow_mode_seconds,
+        settings.whiteboard_locked,
+    )
+
+
+async def save_particulars(
+    connection: Connection,
+    session_id: UUID,
+    *,
+    title: str | None,
+    starts_at: datetime | None,
+    recording_enabled: bool | None,
+    max_participants: int | None,
+    sets_max_participants: bool,
+) -> None:
+    """Replace what is given; None leaves it as it is, but for `max_participants` where it is set."""
+    await connection.execute(
+        """
+        UPDATE sessions SET title = coalesce($2, title), starts_at = coalesce($3, starts_at),
+            recording_enabled = coalesce($4, recording_enabled),
+            max_participants = CASE WHEN $6 THEN $5 ELSE max_participants END, updated_at = now()
+        WHERE id = $1
+        """,
+        session_id,
+        title,
+        starts_at,
+        recording_enabled,
+        max_participants,
+        sets_max_participants,
+    )
+
+
 async def mark_requested(executor: Executor, session_id: UUID) -> bool:
     """Note that the session was asked for. True the first time."""
     with translated():
@@ -264,25 +381,3 @@ async def mark_requested(executor: Executor, session_id: UUID) -> bool:
             session_id,
         )
     return row is not None
-
-
-_ROOM_ADJECTIVES: Final = (
-    "amber", "bold", "brave", "bright", "calm", "clear", "clever", "cosy", "crisp", "eager", "early", "fair",
-    "fresh", "gentle", "glad", "golden", "grand", "green", "happy", "kind", "lively", "lucky", "mellow", "merry",
-    "noble", "patient", "proud", "quick", "quiet", "ready", "silver", "smart", "steady", "sunny", "swift", "warm",
-)  # fmt: skip
-_ROOM_NOUNS: Final = (
-    "acorn", "atlas", "badger", "beacon", "birch", "brook", "cedar", "cloud", "comet", "compass", "coral", "falcon",
-    "fern", "finch", "forest", "garden", "harbor", "heron", "island", "lantern", "lark", "maple", "meadow", "otter",
-    "owl", "pebble", "planet", "prairie", "quill", "river", "robin", "sparrow", "spruce", "summit", "tulip", "willow",
-)  # fmt: skip
-#: No vowels, so that no word appears by chance, and no characters that are read as others.
-_ROOM_ALPHABET: Final = "bcdfghjkmnpqrstvwxz23456789"
-#: 27 ^ 10 is more than 2 ^ 47: nobody guesses into a room, and membership is asked for anyway.
-_ROOM_RANDOM_CHARACTERS: Final = 10
-
-
-def new_room_name() -> str:
-    """A readable, URL-safe name that cannot be guessed, such as `amber-otter-x7kq2mdw9r`."""
-    suffix = "".join(secrets.choice(_ROOM_ALPHABET) for _ in range(_ROOM_RANDOM_CHARACTERS))
-    return f"{secrets.choice(_ROOM_ADJECTIVES)}-{secrets.choice(_ROOM_NOUNS)}-{suffix}"

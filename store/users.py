@@ -126,6 +126,19 @@ async def find(executor: Executor, user_id: str) -> User | None:
     return User.from_row(row) if row else None
 
 
+async def names_of(executor: Executor, user_ids: Sequence[str]) -> dict[str, str]:
+    """What these people are called, by their ids; whoever has no name by their id. Only those who are known."""
+    with translated():
+        rows = await executor.fetch(
+            """
+            SELECT id, coalesce(nullif(trim(first_name || ' ' || last_name), ''), id) AS name
+            FROM users WHERE id = ANY ($1::text[])
+            """,
+            user_ids,
+        )
+    return {row["id"]: row["name"] for row in rows}
+
+
 async def children_of(executor: Executor, parent_id: str) -> list[User]:
     """The students whose parent this is, by name."""
     with translated():

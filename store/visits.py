@@ -8,16 +8,19 @@ counts them as gone while nobody has said so. So attendance and presence are one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
-from store.database import Executor, Pool
+from store import waiters
+from store.database import Connection, Executor, Pool
 from store.errors import Away, translated
+from store.guards import LIMITS, Rule, TurnedAway, everybody_in, judge, lock_people
 
 #: Seconds a worker is believed alive after its last renewal.
 LEASE_SECONDS: Final = 5.0
@@ -33,11 +36,15 @@ OPEN: Final = "v.left_at IS NOT DISTINCT FROM NULL"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """A person comes to (`present`) or leaves a session, seen from one worker."""
+    """A person comes to (`present`) or leaves a session, seen from one worker.
+
+    `limited`: they come in as far as the session's host lets people in; the host themself and admins always do.
+    """
 
     session_id: UUID
     user_id: str
     present: bool
+    limited: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,123 +71,183 @@ class Outcome:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
-async def record(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list[Outcome | Exception]:
+#: Whose change it is: session and person.
+_Key = tuple[UUID, str]
+_Outcomes = dict[_Key, Outcome | TurnedAway | Exception]
+
+
+async def record(
+    pool: Pool, worker_id: UUID, changes: Sequence[Change], rule: Rule = everybody_in
+) -> list[Outcome | TurnedAway | Exception]:
     """Write a batch of changes; at most the last one counts of each person and session.
 
     Who comes to a session for the first time is a row of one statement: nobody can be with them elsewhere yet. Those
-    who have been there before are a second one, and where it fails, one each: an exception stands for who is refused.
+    who have been there before, and those who leave, are a second one. Where the host limits who comes in, `rule`
+    decides, in a third: after those who leave, whose places are free then. Where one of these fails, it is tried for
+    each alone: an exception stands for who is refused.
     """
-    last: dict[tuple[UUID, str], Change] = {(change.session_id, change.user_id): change for change in changes}
-    ordered = [last[key] for key in sorted(last)]
-    outcomes: dict[tuple[UUID, str], Outcome | Exception] = {}
-    with translated():
-        first = await pool.fetch(
-            """
-            WITH made AS (
-                INSERT INTO session_participants (session_id, user_id, presence_version, joined_at)
-                SELECT session_id, user_id, present::int, CASE WHEN present THEN now() END
-                FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS i (session_id, user_id, present)
-                ORDER BY session_id, user_id ON CONFLICT DO NOTHING
-                RETURNING *, presence_version > 0 AS present
-            ), opened AS (
-                INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
-                SELECT session_id, user_id, $4, clock_timestamp() FROM made WHERE present
+    last: dict[_Key, Change] = {(change.session_id, change.user_id): change for change in changes}
+    outcomes: _Outcomes = {}
+    asking: set[_Key] = set()
+    arrivals = [last[key] for key in sorted(last) if last[key].present]
+    if arrivals:
+        with translated():
+            rows = await pool.fetch(
+                _FIRST_ARRIVALS, *_columns(arrivals), [change.limited for change in arrivals], worker_id
             )
-            SELECT session_id, user_id, presence_version AS version, joined_at, was_kicked, mic_allowed,
-                camera_allowed, hand_raised, read_seq, present AS online, present AS turned
-            FROM made
-            """,
-            *_columns(ordered),
-            worker_id,
-        )
-        for row in first:
-            outcomes[row["session_id"], row["user_id"]] = Outcome.from_row(row)
-    known = [change for change in ordered if (change.session_id, change.user_id) not in outcomes]
-    outcomes |= await _record_known(pool, worker_id, known)
+        for row in rows:
+            key = (row["session_id"], row["user_id"])
+            if row["asks"]:
+                asking.add(key)
+            else:
+                outcomes[key] = Outcome.from_row(row)
+    known = [last[key] for key in sorted(last) if key not in outcomes and key not in asking]
+    outcomes |= await _each_or_all(known, partial(_record_known, pool, worker_id))
+    # As they came: whoever asked first has the place.
+    limited = [change for key, change in last.items() if key in asking]
+    outcomes |= await _each_or_all(limited, partial(_record_limited, pool, worker_id, rule))
     return [outcomes[change.session_id, change.user_id] for change in changes]
 
 
-def _columns(changes: Sequence[Change]) -> tuple[list[UUID], list[str], list[bool]]:
-    return (
-        [change.session_id for change in changes],
-        [change.user_id for change in changes],
-        [change.present for change in changes],
+def _columns(changes: Sequence[Change]) -> tuple[list[UUID], list[str]]:
+    return [change.session_id for change in changes], [change.user_id for change in changes]
+
+
+# `asks`: the host limits who comes in, and they are not written here.
+_FIRST_ARRIVALS: Final = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT i.session_id, i.user_id,
+               i.limited AND (SELECT {LIMITS} FROM sessions s WHERE s.id = i.session_id) IS TRUE AS asks
+        FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS i (session_id, user_id, limited)
+    ), made AS (
+        INSERT INTO session_participants (session_id, user_id, presence_version, joined_at)
+        SELECT session_id, user_id, 1, now() FROM asked WHERE NOT asks
+        ORDER BY session_id, user_id ON CONFLICT DO NOTHING
+        RETURNING *
+    ), opened AS (
+        INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
+        SELECT session_id, user_id, $4, clock_timestamp() FROM made
     )
+    SELECT session_id, user_id, false AS asks, presence_version AS version, joined_at, was_kicked, mic_allowed,
+           camera_allowed, hand_raised, read_seq, true AS online, true AS turned
+    FROM made
+    UNION ALL
+    SELECT session_id, user_id, true, 0, NULL, false, false, false, false, 0, false, false FROM asked WHERE asks
+"""
 
 
-async def _record_known(
-    pool: Pool, worker_id: UUID, changes: Sequence[Change]
-) -> dict[tuple[UUID, str], Outcome | Exception]:
+async def _each_or_all(
+    changes: Sequence[Change], write: Callable[[Sequence[Change]], Awaitable[_Outcomes]]
+) -> _Outcomes:
+    """All of them together; where that fails, each alone, and an exception for who is at fault."""
     if not changes:
         return {}
     try:
         with translated():
-            rows = await _record_together(pool, worker_id, changes)
+            return await write(changes)
     except Away:
         raise
     except Exception as error:  # noqa: BLE001  # it goes to who is at fault
         if len(changes) == 1:
             return {(changes[0].session_id, changes[0].user_id): error}
-        outcomes: dict[tuple[UUID, str], Outcome | Exception] = {}
+        outcomes: _Outcomes = {}
         for change in changes:
-            outcomes |= await _record_known(pool, worker_id, [change])
+            outcomes |= await _each_or_all([change], write)
         return outcomes
-    return {(row["session_id"], row["user_id"]): Outcome.from_row(row) for row in rows}
 
 
-async def _record_together(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> list[asyncpg.Record]:
-    """Changes of people who have been in the session before.
-
-    Their rows are taken in one order, so that two workers never wait for each other in a ring, and the same
-    person coming here and leaving there is decided one after the other.
-    """
-    session_ids, user_ids, present = _columns(changes)
+async def _record_known(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> _Outcomes:
+    """Changes of people who have been in the session before. Who leaves and was never known is gone all the same."""
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            """
-            SELECT FROM session_participants JOIN unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
-            USING (session_id, user_id) ORDER BY session_id, user_id FOR NO KEY UPDATE
-            """,
-            session_ids,
-            user_ids,
+        await lock_people(connection, *_columns(changes))
+        outcomes = await _write(connection, worker_id, changes)
+    for change in changes:
+        key = (change.session_id, change.user_id)
+        if key not in outcomes and not change.present:
+            outcomes[key] = _never_here(change)
+    return outcomes
+
+
+async def _record_limited(pool: Pool, worker_id: UUID, rule: Rule, changes: Sequence[Change]) -> _Outcomes:
+    """Arrivals at sessions whose host limits who comes in."""
+    outcomes: _Outcomes = {}
+    async with pool.acquire() as connection, connection.transaction():
+        for one in await judge(connection, [(change.session_id, change.user_id) for change in changes], rule):
+            outcomes[one.session_id, one.user_id] = one
+        let_in = sorted(
+            (change for change in changes if (change.session_id, change.user_id) not in outcomes),
+            key=lambda change: (change.session_id, change.user_id),
         )
-        # A new statement: its snapshot sees what others committed before the rows were ours.
-        return await connection.fetch(
-            f"""
-            WITH seen AS MATERIALIZED (
-                SELECT i.*, open.id AS visit_id, open.elsewhere
-                FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS i (session_id, user_id, present)
-                CROSS JOIN LATERAL (
-                    SELECT max(v.id) FILTER (WHERE v.worker_id = $4) AS id,
-                           coalesce(bool_or(v.worker_id <> $4), false) AS elsewhere
-                    FROM session_visits v
-                    WHERE v.session_id = i.session_id AND v.user_id = i.user_id AND {OPEN}
-                      AND (v.worker_id = $4 OR (SELECT true FROM workers w WHERE w.id = v.worker_id))
-                ) open
-            ), opened AS (
-                INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
-                SELECT session_id, user_id, $4, clock_timestamp() FROM seen WHERE present AND visit_id IS NULL
-            ), closed AS (
-                UPDATE session_visits SET left_at = greatest(joined_at, clock_timestamp())
-                WHERE id = ANY (ARRAY(SELECT visit_id FROM seen WHERE NOT present AND visit_id IS NOT NULL))
-            ), turned AS (
-                SELECT *, NOT elsewhere AND present = (visit_id IS NULL) AS has_turned FROM seen
+        if let_in:
+            await connection.execute(
+                """
+                INSERT INTO session_participants (session_id, user_id)
+                SELECT * FROM unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
+                ORDER BY session_id, user_id ON CONFLICT DO NOTHING
+                """,
+                *_columns(let_in),
             )
-            UPDATE session_participants p SET
-                presence_version = p.presence_version + t.has_turned::int,
-                joined_at = CASE WHEN t.present THEN coalesce(p.joined_at, now()) ELSE p.joined_at END,
-                left_at = CASE WHEN t.present THEN NULL WHEN t.has_turned THEN now() ELSE p.left_at END,
-                updated_at = now()
-            FROM turned t WHERE p.session_id = t.session_id AND p.user_id = t.user_id
-            RETURNING p.session_id, p.user_id, p.presence_version AS version, p.joined_at, p.was_kicked,
-                p.mic_allowed, p.camera_allowed, p.hand_raised, p.read_seq,
-                t.present OR t.elsewhere AS online, t.has_turned AS turned
-            """,
-            session_ids,
-            user_ids,
-            present,
-            worker_id,
+            outcomes |= await _write(connection, worker_id, let_in)
+        waiting = [key for key, one in outcomes.items() if isinstance(one, TurnedAway) and one.verdict == "waiting"]
+        if waiting:
+            await waiters.add(connection, worker_id, waiting)
+    return outcomes
+
+
+def _never_here(change: Change) -> Outcome:
+    return Outcome(
+        session_id=change.session_id,
+        user_id=change.user_id,
+        online=False,
+        turned=False,
+        version=0,
+        joined_at=None,
+        was_kicked=False,
+        mic_allowed=True,
+        camera_allowed=True,
+        hand_raised=False,
+        read_seq=0,
+    )
+
+
+async def _write(connection: Connection, worker_id: UUID, changes: Sequence[Change]) -> _Outcomes:
+    """Write changes of people whose rows are held. A new statement: it sees what others committed before they were."""
+    rows = await connection.fetch(
+        f"""
+        WITH seen AS MATERIALIZED (
+            SELECT i.*, open.id AS visit_id, open.elsewhere
+            FROM unnest($1::uuid[], $2::text[], $3::boolean[]) AS i (session_id, user_id, present)
+            CROSS JOIN LATERAL (
+                SELECT max(v.id) FILTER (WHERE v.worker_id = $4) AS id,
+                       coalesce(bool_or(v.worker_id <> $4), false) AS elsewhere
+                FROM session_visits v
+                WHERE v.session_id = i.session_id AND v.user_id = i.user_id AND {OPEN}
+                  AND (v.worker_id = $4 OR (SELECT true FROM workers w WHERE w.id = v.worker_id))
+            ) open
+        ), opened AS (
+            INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
+            SELECT session_id, user_id, $4, clock_timestamp() FROM seen WHERE present AND visit_id IS NULL
+        ), closed AS (
+            UPDATE session_visits SET left_at = greatest(joined_at, clock_timestamp())
+            WHERE id = ANY (ARRAY(SELECT visit_id FROM seen WHERE NOT present AND visit_id IS NOT NULL))
+        ), turned AS (
+            SELECT *, NOT elsewhere AND present = (visit_id IS NULL) AS has_turned FROM seen
         )
+        UPDATE session_participants p SET
+            presence_version = p.presence_version + t.has_turned::int,
+            joined_at = CASE WHEN t.present THEN coalesce(p.joined_at, now()) ELSE p.joined_at END,
+            left_at = CASE WHEN t.present THEN NULL WHEN t.has_turned THEN now() ELSE p.left_at END,
+            updated_at = now()
+        FROM turned t WHERE p.session_id = t.session_id AND p.user_id = t.user_id
+        RETURNING p.session_id, p.user_id, p.presence_version AS version, p.joined_at, p.was_kicked,
+            p.mic_allowed, p.camera_allowed, p.hand_raised, p.read_seq,
+            t.present OR t.elsewhere AS online, t.has_turned AS turned
+        """,
+        *_columns(changes),
+        [change.present for change in changes],
+        worker_id,
+    )
+    return {(row["session_id"], row["user_id"]): Outcome.from_row(row) for row in rows}
 
 
 async def renew_lease(executor: Executor, worker_id: UUID) -> bool:
@@ -260,4 +327,5 @@ async def close_expired(pool: Pool) -> list[Outcome]:
                 ids,
                 [row["lease_until"] for row in dead],
             )
+            await waiters.forget(connection, ids)
     return [Outcome.from_row(row) for row in rows]

@@ -13,7 +13,7 @@ from domain.events import EVENT_NAMES
 from domain.live import Live
 from domain.people import People
 from domain.tokens import SecretVerifier
-from handlers.encounters import Encounters
+from handlers.encounters.door import Encounters
 from handlers.http import routes
 from realtime.limits import Limits
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import jwt
 import pytest
 
+from handlers.http import sessions
 from handlers.http.routes import Route, demo_routes, routes
 from tests.support.apps import Answer, App, contents, running_app
 from tests.support.families import SECRET_WORDS, Family, body_for, fill, make_family, parameters
@@ -20,8 +21,16 @@ from tests.support.lessons import STRANGERS
 from tests.support.tokens import SECRET, mint
 
 PRIVATE: Final = [route for route in routes() if not route.public]
-WITH_PARAMETERS: Final = [route for route in PRIVATE if parameters(route.path)]
+#: What everybody who is signed in may read.
+FOR_EVERYBODY: Final = frozenset({"GET /courses/{id}"})
+WITH_PARAMETERS: Final = [
+    route for route in PRIVATE if parameters(route.path) and f"{route.method} {route.path}" not in FOR_EVERYBODY
+]
 WITHOUT_PARAMETERS: Final = [route for route in PRIVATE if not parameters(route.path)]
+#: Its answer depends on who asks, and for what: a live class is for everybody, a booking's session is not.
+SESSION: Final = Route("GET", "/sessions/{ref}", sessions.show)
+WITH_PARAMETERS.append(SESSION)
+PRIVATE.append(SESSION)
 
 
 def named(route: Route) -> str:
@@ -80,9 +89,17 @@ async def test_another_familys_ids_open_nothing(app: App, ours: Family, theirs: 
 @pytest.mark.parametrize("route", WITH_PARAMETERS, ids=named)
 async def test_the_same_request_is_granted_to_those_who_may(app: App, theirs: Family, route: Route) -> None:
     """Else a test above might pass for another reason than who asks."""
+    if route.path.endswith("/review"):
+        await app.pool.execute("UPDATE bookings SET status = 'completed' WHERE id = $1", theirs.lesson_id)
     answer = await app.call("boss", route.method, fill(route, theirs), body_for(route))
     if route.path.endswith("/messages/{id}") and route.method == "PATCH":
         answer = await app.call(theirs.student, route.method, fill(route, theirs), body_for(route))
+    if route.path.endswith("/pinned-message") and route.method == "PUT":
+        answer = await app.call("boss", route.method, fill(route, theirs), {"id": str(theirs.message_id)})
+    if route.path.endswith("/review"):
+        answer = await app.call(theirs.student, route.method, fill(route, theirs), body_for(route))
+    if route.path.startswith("/notifications/"):
+        answer = await app.call(theirs.teacher, route.method, fill(route, theirs), body_for(route))
     assert answer.status in (200, 201, 204), answer
 
 
@@ -98,11 +115,32 @@ async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: F
             ("/bookings", None, (400,)),
         ],
         "POST /bookings": [("/bookings", body_for(route_named("POST /bookings")), (403,))],
+        "GET /availability": [],  # everybody sees when a teacher can be booked
+        "POST /availability": [("/availability", body_for(route_named("POST /availability")), (403,))],
+        "GET /calendar": [],  # one's own link: who asks is all that it goes by
+        "POST /calendar/rotate": [],
+        "GET /courses": [],  # everybody sees what is taught
+        "POST /courses": [("/courses", body_for(route_named("POST /courses")), (403,))],
+        "GET /courses/instructor/my-courses": [],  # one's own
+        "POST /live-sessions": [
+            ("/live-sessions", {"course_id": str(theirs.course_id), "starts_at": "2040-01-01T09:00:00Z"}, (403,)),
+        ],
         "POST /sessions": [
+            ("/sessions", {"courseId": str(theirs.course_id), "startsAt": "2040-01-01T09:00:00Z"}, (403,)),
+            ("/sessions", {"booking_id": str(theirs.class_id)}, (403,)),
             ("/sessions", {"booking_id": str(theirs.lesson_id)}, (403,)),
             ("/sessions", {"bookingId": str(theirs.lesson_id)}, (403,)),
             ("/sessions", {"booking_id": theirs.room_name}, (404,)),
         ],
+        "GET /search/teachers": [("/search/teachers", None, (400,))],  # teachers are for everybody to find
+        "GET /notifications": [],  # one's own: who asks is all that they go by
+        "POST /notifications/read-all": [],
+        "GET /admin/stats": [("/admin/stats", None, (403,))],
+        "GET /admin/students": [(f"/admin/students{query}", None, (403,)) for query in ("", "?q=kid", "?format=csv")],
+        "GET /admin/tutors": [(f"/admin/tutors{query}", None, (403,)) for query in ("", "?q=teach", "?format=csv")],
+        "GET /admin/allocations": [(f"/admin/allocations{query}", None, (403,)) for query in ("", "?format=csv")],
+        "POST /admin/allocations": [("/admin/allocations", body_for(route_named("POST /admin/allocations")), (403,))],
+        "GET /admin/audit": [(f"/admin/audit{query}", None, (403,)) for query in ("", "?q=kid", "?format=csv")],
     }
     assert set(attempts) == {named(route) for route in WITHOUT_PARAMETERS}, (
         "a new route: how would a stranger misuse it?"
@@ -175,8 +213,16 @@ async def test_without_a_token_of_ours_every_private_route_is_401(app: App, thei
 
 async def test_public_routes_and_no_others_answer_without_a_token(app: App) -> None:
     public = [route for route in routes() if route.public]
-    assert {route.path for route in public} == {"/healthz", "/readyz"}
+    assert {route.path for route in public} == {
+        "/healthz",
+        "/readyz",
+        "/calendar/{user}.ics",
+        "/sessions/{ref}",  # a live class; a booking's session is tried above
+        "/sessions/instructor/{instructor_id}",
+    }
     for route in public:
+        if parameters(route.path):
+            continue  # a link with a token of its own: handlers/http/test_calendars.py; cards: test_live_sessions.py
         assert (await app.call(None, route.method, route.path)).status == 200
     assert all(route.public and route.path.startswith("/demo") for route in demo_routes())
 

@@ -11,6 +11,8 @@
  *         ack; `lockstep`, the next after everybody has the last; `paced`, RATE a second in all, whatever comes
  *         back. ORDER 1: each client must get each sender's messages ascending
  *     close FIRST COUNT                 say goodbye, and wait for the server's end of it
+ *     notified                          say so, and then wait until every joined client got one more notification since
+ *                                       the last time: when the last did, by the monotonic clock. Two lines
  *
  * Whatever is lost, doubled or out of order, a refused ack or a closed connection ends the run with status 1. */
 
@@ -36,7 +38,7 @@ struct client {
     double started;
     uint32_t sent, acked;
     double *sent_at; /* by number of the message, the newest TIMES */
-    uint64_t received, last_seq;
+    uint64_t received, last_seq, notified;
     uint32_t *last; /* by sender's place in the room: the newest number received */
 };
 
@@ -61,6 +63,12 @@ static struct {
     double last_sent_at;
 } chat;
 static struct latencies joins, acks, deliveries, lasts;
+
+/* Notifications: how often everybody got one, how many got the present one, and when the last of them did. */
+static struct {
+    uint64_t rounds, received;
+    double at;
+} notified;
 
 static void say(struct client *client, const char *text, size_t size) {
     if (send_frame(client->socket, TEXT, text, size, 1) < 0) fail("the server closed a connection it was sent to");
@@ -127,6 +135,12 @@ static void take_message(struct client *client, char *text, size_t size, double 
     latency_add(&deliveries, now - sender->sent_at[number % TIMES]);
 }
 
+static void take_notification(struct client *client, double now) {
+    if (++client->notified > notified.rounds + 1) fail("a client was notified twice");
+    notified.received++;
+    notified.at = now;
+}
+
 static void take_packet(struct client *client, struct frame *frame, double now) {
     if (frame->opcode == CLOSE && client->state == CLOSING) {
         client->state = CLOSED;
@@ -147,8 +161,11 @@ static void take_packet(struct client *client, struct frame *frame, double now) 
         int length = snprintf(connect, sizeof connect, "40" NAMESPACE "{\"token\":\"%s\"}", client->token);
         say(client, connect, (size_t)length);
     } else if (size > after && !memcmp(text, "42", 2)) {
-        static const char name[] = "[\"newMessage\"";
-        if (!memcmp(text + after, name, sizeof name - 1)) take_message(client, text, size, now);
+        static const char name[] = "[\"newMessage\"", notification[] = "[\"notification\"";
+        if (!memcmp(text + after, name, sizeof name - 1))
+            take_message(client, text, size, now);
+        else if (!memcmp(text + after, notification, sizeof notification - 1))
+            take_notification(client, now);
     } else if (size > after && !memcmp(text, "43", 2)) {
         take_ack(client, text + after, size - after, now);
     } else if (size > after && !memcmp(text, "40", 2)) {
@@ -280,6 +297,21 @@ static void run_close(int first, int count) {
     printf("{\"seconds\": %.6f}\n", seconds_now() - started);
 }
 
+static void run_notified(void) {
+    uint64_t joined = 0;
+    for (int i = 0; i < client_count; i++) joined += clients[i].state == JOINED;
+    chat.progress = seconds_now();
+    if (notified.received) fail("a client was notified twice");
+    printf("{}\n");
+    while (notified.received < joined) {
+        pump(100);
+        expect_progress("being notified");
+    }
+    notified.rounds++;
+    notified.received = 0;
+    printf("{\"last\": %.6f}\n", notified.at);
+}
+
 static void send_paced(double started, int *next) {
     double now = seconds_now();
     uint64_t due = (uint64_t)((now < chat.ends ? now - started : chat.ends - started) * chat.rate);
@@ -382,6 +414,8 @@ int main(int count, char **arguments) {
             run_connect(a, b, c);
         else if (sscanf(line, "close %d %d", &a, &b) == 2)
             run_close(a, b);
+        else if (!strncmp(line, "notified", 8))
+            run_notified();
         else if (!strncmp(line, "chat ", 5))
             run_chat(line + 5);
         else

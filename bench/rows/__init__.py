@@ -7,6 +7,7 @@ from bench.rows.disconnect import Disconnect, DisconnectInProcess
 from bench.rows.fanout import FanOut
 from bench.rows.history import History
 from bench.rows.joined import Joined
+from bench.rows.notify import Notify
 from bench.rows.row import Row
 from bench.rows.workers import Workers
 
@@ -21,6 +22,7 @@ def rows(*, quick: bool) -> list[Row]:
         HotSession(),
         History(),
         Joined(1000 if quick else 5000),
+        Notify(1000),
         Disconnect(many=4000, batches=3, idle_seconds=0.3) if quick else Disconnect(),
         *([] if quick else [DisconnectInProcess()]),
         Workers(counts=(1, 4), contenders=("encounters", "stock"), scattered=False) if quick else Workers(),

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, get_args
-from uuid import UUID
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
 from domain import access, bookings, sessions
-from domain.errors import invalid
 from domain.identity import MAX_USER_ID_CHARACTERS
 from handlers.http.bodies import json_response, read_body
-from handlers.http.keys import DATABASE, LIVE
+from handlers.http.keys import CANCEL_NOTICE, DATABASE, LIVE
 from handlers.http.requests import (
+    cursor_of,
     identity_of,
     link,
     path_uuid,
     query_instant,
     query_limit,
+    query_position,
     query_text,
     query_word,
 )
 from handlers.payloads import Instant
 from store import bookings as store
 from store import users
-from store.bookings import Booking, Position, Status
+from store.bookings import Booking, Status
 
 UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARACTERS)]
 
@@ -36,11 +35,17 @@ STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 _SESSION_FIELDS: Final = ("session_id", "booking_id", "status", "meeting_data", "notes", "files")
 
 
+class Repeat(msgspec.Struct, frozen=True):
+    weeks: Annotated[int, Meta(ge=1, le=bookings.MAX_WEEKS)]
+    timezone: str
+
+
 class NewBooking(msgspec.Struct, frozen=True):
     student_id: UserId
     teacher_id: UserId
     start_time: Instant
     end_time: Instant
+    repeat: Repeat | None = None
 
 
 class BookingChange(msgspec.Struct, frozen=True):
@@ -62,27 +67,32 @@ async def index(request: web.Request) -> web.Response:
         status=query_word(request, "status", STATUSES),
         starts_from=query_instant(request, "from"),
         starts_before=query_instant(request, "to"),
-        after=_position(query_text(request, "cursor")),
+        after=query_position(request),
         limit=limit + 1,
     )
     shown = found[:limit]
-    more = link(request, "next", cursor=_cursor(shown[-1])) if len(found) > limit else None
+    more = link(request, "next", cursor=cursor_of(shown[-1].start_time, shown[-1].id)) if len(found) > limit else None
     return json_response([_document(booking) for booking in shown], headers=more)
 
 
 async def create(request: web.Request) -> web.Response:
     new = await read_body(request, NewBooking)
-    booking_id = await bookings.book(
-        request.app[DATABASE],
-        identity_of(request),
-        bookings.NewBooking(
-            student_id=new.student_id,
-            teacher_id=new.teacher_id,
-            start_time=new.start_time,
-            end_time=new.end_time,
-        ),
+    live, identity = request.app[LIVE], identity_of(request)
+    lesson = bookings.NewBooking(
+        student_id=new.student_id,
+        teacher_id=new.teacher_id,
+        start_time=new.start_time,
+        end_time=new.end_time,
     )
-    answer = {"booking_id": booking_id, "message": "Booking created successfully"}
+    answer: dict[str, Any] = {"message": "Booking created successfully"}
+    if new.repeat is None:
+        booking_id = await bookings.book(live, identity, lesson)
+    else:
+        repeat = bookings.Repeat(weeks=new.repeat.weeks, timezone=new.repeat.timezone)
+        booking_ids = await bookings.book_weekly(live, identity, lesson, repeat)
+        booking_id = booking_ids[0]
+        answer["booking_ids"] = booking_ids
+    answer["booking_id"] = booking_id
     return json_response(answer, status=201, headers={"Location": f"/bookings/{booking_id}"})
 
 
@@ -100,6 +110,7 @@ async def change(request: web.Request) -> web.Response:
         identity_of(request),
         booking_id,
         bookings.BookingChange(status=wanted.status, start_time=wanted.start_time, end_time=wanted.end_time),
+        cancel_notice=request.app[CANCEL_NOTICE],
     )
     return json_response(_document(booking))
 
@@ -123,18 +134,3 @@ def _document(booking: Booking) -> dict[str, Any]:
         "status": booking.status,
         "created_at": booking.created_at,
     }
-
-
-def _cursor(booking: Booking) -> str:
-    return f"{booking.start_time.isoformat()}~{booking.id}"
-
-
-def _position(cursor: str | None) -> Position | None:
-    """The place that :func:`_cursor` wrote. Raises BadRequest for one that it did not."""
-    if cursor is None:
-        return None
-    start_time, _, booking_id = cursor.partition("~")
-    try:
-        return Position(start_time=datetime.fromisoformat(start_time).astimezone(UTC), id=UUID(booking_id))
-    except (ValueError, OverflowError):
-        raise invalid({"cursor": "is not one from a Link header"}) from None

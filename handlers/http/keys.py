@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from domain.identity import Identity
 from domain.people import People
 from domain.tokens import Verifier
+from handlers.addresses import Network
 from handlers.http.page_cache import PageCache
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ PEOPLE: Final[web.AppKey[People]] = web.AppKey("PEOPLE")
 LIVE: Final[web.AppKey[Live]] = web.AppKey("LIVE")
 PAGE_CACHE: Final[web.AppKey[PageCache]] = web.AppKey("PAGE_CACHE")
 READINESS: Final[web.AppKey[Readiness]] = web.AppKey("READINESS")
+#: How long before a lesson the student's side may last cancel or move it.
+CANCEL_NOTICE: Final[web.AppKey[timedelta]] = web.AppKey("CANCEL_NOTICE")
+#: Proxies that are believed when they say where the client sees this server.
+TRUSTED_PROXIES: Final[web.AppKey[Sequence[Network]]] = web.AppKey("TRUSTED_PROXIES")
 ACCESS_LOG: Final[web.AppKey[FilteringBoundLogger]] = web.AppKey("ACCESS_LOG")
 #: What the demo signs tokens with; only where `--demo` was asked for.
 DEMO_SECRET: Final[web.AppKey[DemoSecret]] = web.AppKey("DEMO_SECRET")

@@ -79,11 +79,19 @@ def _not_modified(request: web.Request, etag: str) -> web.Response | None:
     return None
 
 
-async def create(request: web.Request) -> web.Response:
+async def show(request: web.Request) -> web.Response:
     _, member = await entered(request)
+    message = await chat.find(request.app[LIVE], member, request.match_info["id"])
+    return json_response(message_document(message))
+
+
+async def create(request: web.Request) -> web.Response:
+    await entered(request)
     new = await read_body(request, NewMessage)
-    _, member = await entered(request)  # again: a body may take its time to come, and who sends it may be removed
-    message, repeated = await chat.send(request.app[LIVE], member, text=new.text, client_id=new.client_id)
+    session, member = await entered(request)  # again: a body takes its time to come, and who sends it may be removed
+    message, repeated = await chat.send(
+        request.app[LIVE], member, text=new.text, client_id=new.client_id, muted=session.chat_muted
+    )
     return json_response(message_document(message), status=200 if repeated else 201)
 
 

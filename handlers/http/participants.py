@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from domain import moderation
+from domain import access, moderation
 from domain.errors import NotFound
 from domain.identity import full_name
 from domain.moderation import ParticipantChange
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE
+from handlers.http.lists import Listing, answer
 from handlers.http.messages import entered
-from handlers.http.requests import link, path_text, query_limit, query_text
-from store import participants
+from handlers.http.requests import path_text, query_text
+from store import attendance, participants
 from store.participants import Participant
 from store.sessions import Session
 
@@ -26,13 +28,30 @@ class Change(msgspec.Struct, frozen=True):
     was_kicked: bool | None = None
 
 
-async def index(request: web.Request) -> web.Response:
-    session, _ = await entered(request)
-    limit, after = query_limit(request), query_text(request, "cursor")
-    found = await participants.of_session(request.app[DATABASE], session.id, after=after, limit=limit + 1)
-    shown = found[:limit]
-    more = link(request, "next", cursor=shown[-1].user_id) if len(found) > limit else None
-    return json_response([_document(session, participant) for participant in shown], headers=more)
+async def index(request: web.Request) -> web.StreamResponse:
+    """Who took part, first comers first, and for how long; as CSV the host's alone."""
+    session, member = await entered(request)
+    if query_text(request, "format") == "csv":
+        access.require_host(member, "Only the host exports the attendance.")
+    pool = request.app[DATABASE]
+
+    async def read(after: str | None, limit: int) -> list[Attendance]:
+        found = await participants.of_session(pool, session.id, after=after, limit=limit)
+        seconds = await attendance.seconds(pool, session.id, [participant.user_id for participant in found])
+        return [Attendance(participant, seconds[participant.user_id]) for participant in found]
+
+    listing = Listing[Attendance, str](
+        name="attendance",
+        read=read,
+        cursor=lambda one: one.participant.user_id,
+        document=lambda one: _document(session, one),
+        columns=("name", "role", "first_joined", "last_left", "minutes"),
+        cells=lambda one: (
+            *(one.name, _role(session, one.participant)),
+            *(one.participant.joined_at, one.participant.left_at, one.minutes),
+        ),
+    )
+    return await answer(request, listing, query_text(request, "cursor"))
 
 
 async def change(request: web.Request) -> web.Response:
@@ -47,23 +66,48 @@ async def change(request: web.Request) -> web.Response:
             mic_allowed=wanted.mic_allowed, camera_allowed=wanted.camera_allowed, was_kicked=wanted.was_kicked
         ),
     )
-    return json_response(_document(session, participant))
+    seconds = await attendance.seconds(request.app[DATABASE], session.id, [user_id])
+    return json_response(_document(session, Attendance(participant, seconds[user_id])))
 
 
-def _document(session: Session, participant: Participant) -> dict[str, Any]:
-    """S2's SessionParticipant, and `online`."""
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """A participant, and for how many seconds they were there."""
+
+    participant: Participant
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        return full_name(self.participant.first_name, self.participant.last_name) or self.participant.user_id
+
+    @property
+    def minutes(self) -> float:
+        return round(self.seconds / 60, 1)
+
+
+def _role(session: Session, participant: Participant) -> str:
+    """S2's word: whoever leads the session or teaches its course, and everybody else."""
+    leads = participant.user_id in (session.host_id, session.instructor_id)
+    return "instructor" if leads else "student"
+
+
+def _document(session: Session, one: Attendance) -> dict[str, Any]:
+    """S2's SessionParticipant, `online`, and the `minutes` that they were there."""
+    participant = one.participant
     return {
         "_id": participant.id,
         "userId": participant.user_id,
-        "name": full_name(participant.first_name, participant.last_name) or participant.user_id,
+        "name": one.name,
         "sessionId": participant.session_id,
-        "role": "instructor" if participant.user_id == session.host_id else "student",
+        "role": _role(session, participant),
         "joinedAt": participant.joined_at,
         "leftAt": participant.left_at,
         "wasKicked": participant.was_kicked,
         "micAllowed": participant.mic_allowed,
         "cameraAllowed": participant.camera_allowed,
         "online": participant.online,
+        "minutes": one.minutes,
         "createdAt": participant.created_at,
         "updatedAt": participant.updated_at,
     }

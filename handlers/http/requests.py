@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from domain.errors import BadRequest, NotFound, invalid
 from domain.identity import Identity
 from handlers.http.keys import IDENTITY
 from handlers.payloads import NOT_AN_INSTANT, Instant, in_utc, refuse_unstorable
+from store.bookings import Position
 
 #: Longer than every id, room name and search that is accepted.
 MAX_PARAMETER_CHARACTERS: Final = 512
@@ -116,6 +117,22 @@ def query_instant(request: web.Request, name: str) -> datetime | None:
 def query_seq(request: web.Request, name: str) -> int | None:
     """A cursor: a `seq` of the session's log, or None."""
     return query_whole_number(request, name, least=0, most=MAX_SEQ)
+
+
+def query_position(request: web.Request) -> Position | None:
+    """The place after which a list by start and id goes on, as :func:`cursor_of` wrote it, or None."""
+    cursor = query_text(request, "cursor")
+    if cursor is None:
+        return None
+    start_time, _, row_id = cursor.partition("~")
+    try:
+        return Position(start_time=datetime.fromisoformat(start_time).astimezone(UTC), id=UUID(row_id))
+    except (ValueError, OverflowError):
+        raise invalid({"cursor": "is not one from a Link header"}) from None
+
+
+def cursor_of(start_time: datetime, row_id: UUID) -> str:
+    return f"{start_time.isoformat()}~{row_id}"
 
 
 def link(request: web.Request, rel: str, **parameters: str) -> dict[str, str]:

@@ -9,11 +9,36 @@ import aiohttp_cors
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from handlers.http import bookings, demo, health, messages, participants, profiles, sessions, timeline
+from handlers.http import (
+    admin,
+    allocations,
+    availability,
+    bookings,
+    calendars,
+    courses,
+    demo,
+    enrollments,
+    health,
+    live_sessions,
+    messages,
+    notifications,
+    participants,
+    pins,
+    profiles,
+    reactions,
+    reviews,
+    search,
+    sessions,
+    timeline,
+    whiteboard,
+)
 from handlers.http.edge import REQUEST_ID_HEADER, open_to_everyone
 
 #: Headers that scripts from other origins may read.
-EXPOSED_HEADERS: Final = (hdrs.LINK, hdrs.ETAG, REQUEST_ID_HEADER, hdrs.RETRY_AFTER, hdrs.LOCATION)
+EXPOSED_HEADERS: Final = (
+    *(hdrs.LINK, hdrs.ETAG, REQUEST_ID_HEADER, hdrs.RETRY_AFTER, hdrs.LOCATION),
+    notifications.UNREAD_COUNT_HEADER,
+)
 ALLOWED_HEADERS: Final = (hdrs.AUTHORIZATION, hdrs.CONTENT_TYPE, hdrs.IF_NONE_MATCH, REQUEST_ID_HEADER)
 #: Seconds that a browser remembers a preflight's answer; Chromium cuts longer ones to two hours anyway.
 PREFLIGHT_SECONDS: Final = 600
@@ -36,19 +61,61 @@ def routes() -> list[Route]:
         Route("POST", "/profiles", profiles.save),
         Route("GET", "/bookings", bookings.index),
         Route("POST", "/bookings", bookings.create),
+        Route("GET", "/bookings/{id}.ics", calendars.booking),  # before the next, which it looks like
         Route("GET", "/bookings/{id}", bookings.show),
         Route("PATCH", "/bookings/{id}", bookings.change),
         Route("GET", "/bookings/{id}/session", bookings.session),
+        Route("POST", "/bookings/{id}/review", reviews.create),
+        Route("GET", "/search/teachers", search.teachers),
+        Route("GET", "/availability", availability.index),
+        Route("POST", "/availability", availability.create),
+        Route("DELETE", "/availability/{id}", availability.delete),
+        Route("GET", "/calendar", calendars.show),
+        Route("POST", "/calendar/rotate", calendars.rotate),
+        Route("GET", "/calendar/{user}.ics", calendars.feed, public=True),  # its link has a token of its own
+        Route("GET", "/courses", courses.index),
+        Route("POST", "/courses", courses.create),
+        Route("GET", "/courses/instructor/my-courses", courses.my_courses),
+        Route("GET", "/courses/{id}", courses.show),
+        Route("PATCH", "/courses/{id}", courses.change),
+        Route("GET", "/courses/{id}/sessions", live_sessions.in_course),
+        Route("GET", "/courses/{id}/enrollments", enrollments.index),
+        Route("POST", "/courses/{id}/enrollments", enrollments.create),
+        Route("DELETE", "/courses/{id}/enrollments/{user_id}", enrollments.delete),
         Route("POST", "/sessions", sessions.create),
-        Route("GET", "/sessions/{ref}", sessions.show),
+        Route("GET", "/sessions/instructor/{instructor_id}", live_sessions.of_instructor, public=True),
+        Route("GET", "/sessions/{ref}", sessions.show, public=True),  # a class; a booking's asks who it is
         Route("PUT", "/sessions/{ref}", sessions.change),
+        Route("PATCH", "/sessions/{ref}", sessions.configure),
+        Route("DELETE", "/sessions/{ref}", sessions.delete),
+        Route("POST", "/live-sessions", live_sessions.create),
+        Route("PATCH", "/live-sessions/{ref}/start", live_sessions.start),
+        Route("PATCH", "/live-sessions/{ref}/end", live_sessions.end),
         Route("GET", "/sessions/{ref}/messages", messages.index),
         Route("POST", "/sessions/{ref}/messages", messages.create),
+        Route("GET", "/sessions/{ref}/messages/{id}", messages.show),
         Route("PATCH", "/sessions/{ref}/messages/{id}", messages.change),
         Route("DELETE", "/sessions/{ref}/messages/{id}", messages.delete),
+        Route("GET", "/sessions/{ref}/messages/{id}/reactions", reactions.index),
+        Route("PUT", "/sessions/{ref}/messages/{id}/reactions/{emoji}", reactions.add),
+        Route("DELETE", "/sessions/{ref}/messages/{id}/reactions/{emoji}", reactions.remove),
+        Route("PUT", "/sessions/{ref}/pinned-message", pins.put),
+        Route("DELETE", "/sessions/{ref}/pinned-message", pins.delete),
         Route("GET", "/sessions/{ref}/timeline", timeline.index),
+        Route("GET", "/sessions/{ref}/whiteboard", whiteboard.show),
+        Route("DELETE", "/sessions/{ref}/whiteboard", whiteboard.clear),
         Route("GET", "/sessions/{ref}/participants", participants.index),
         Route("PATCH", "/sessions/{ref}/participants/{user_id}", participants.change),
+        Route("GET", "/notifications", notifications.index),
+        Route("POST", "/notifications/read-all", notifications.read_all),
+        Route("PATCH", "/notifications/{id}", notifications.change),
+        Route("GET", "/admin/stats", admin.stats),
+        Route("GET", "/admin/students", admin.students),
+        Route("GET", "/admin/tutors", admin.tutors),
+        Route("GET", "/admin/allocations", allocations.index),
+        Route("POST", "/admin/allocations", allocations.create),
+        Route("DELETE", "/admin/allocations/{id}", allocations.delete),
+        Route("GET", "/admin/audit", admin.audit_log),
     ]
 
 

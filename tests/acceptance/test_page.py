@@ -171,6 +171,85 @@ async def test_the_host_removes_a_person_who_is_told_so(windows: tuple[Window, W
     await expect(teacher.people).not_to_contain_text("Leo Brandt")
 
 
+async def test_reactions_are_shown_to_both_and_taken_back(windows: tuple[Window, Window]) -> None:
+    teacher, student = windows
+    await teacher.say("<who is ready?>")
+    await student.messages.get_by_text("<who is ready?>").hover()
+    await student.page.get_by_role("button", name="React", exact=True).click()
+    await student.page.get_by_role("button", name="React with 👍").click()
+    of_teacher, of_student = (window.messages.locator(".reaction") for window in windows)
+    await expect(of_student).to_have_attribute("aria-pressed", "true")
+    await of_teacher.click()
+    await expect(of_student).to_have_text("👍2")
+    await student.page.reload()
+    await student.is_connected()
+    await of_student.click()  # that it is one's own already the page learns now
+    await expect(of_teacher).to_have_text("👍1")
+    await of_teacher.click()
+    await expect(of_student).to_have_count(0)
+
+
+async def test_the_pinned_message_stands_on_top_until_it_is_deleted(windows: tuple[Window, Window]) -> None:
+    teacher, student = windows
+    await teacher.say("<page 42, exercises 1 to 3>")
+    await teacher.messages.get_by_text("<page 42").hover()
+    await teacher.page.get_by_role("button", name="Pin message").click()
+    for window in windows:
+        await expect(window.page.locator("#pinned")).to_contain_text("<page 42, exercises 1 to 3>")
+    await expect(student.page.get_by_role("button", name="Unpin")).to_have_count(0)
+    await student.page.reload()
+    await student.is_connected()
+    await expect(student.page.locator("#pinned")).to_contain_text("<page 42")
+    await teacher.messages.get_by_text("<page 42").hover()
+    await teacher.page.get_by_role("button", name=re.compile("^Delete")).last.click()
+    await teacher.page.locator("#confirm-yes").click()
+    for window in windows:
+        await expect(window.page.locator("#pinned")).to_be_hidden()
+
+
+async def test_the_host_mutes_the_chat_and_slows_it_down(windows: tuple[Window, Window]) -> None:
+    teacher, student = windows
+    field = student.page.get_by_label("Your message")
+    await teacher.page.get_by_role("button", name="Settings of the lesson").click()
+    mute = teacher.page.get_by_label("Mute the chat")
+    await mute.check()
+    await expect(field).to_be_disabled()
+    await expect(field).to_have_attribute("placeholder", "Only the host can write now")
+    await expect(student.messages).to_contain_text("Only the host can write now.")
+    await mute.uncheck()
+    await expect(field).to_be_enabled()
+    await teacher.page.locator("#set-slow-mode").select_option("300")
+    await expect(student.page.locator("#rule")).to_have_text("Slow mode: one message every 5 min")
+    await student.say("<one>")
+    await expect(teacher.messages).to_contain_text("<one>")
+    await expect(student.page.locator("#rule")).to_contain_text("write again in 4 min")
+    await student.say("<two>")
+    await expect(field).to_have_value("<two>")
+    await teacher.page.locator("#set-slow-mode").select_option("0")
+    await expect(student.page.locator("#rule")).to_be_hidden()
+    await student.page.keyboard.press("Enter")
+    await expect(teacher.messages).to_contain_text("<two>")
+
+
+async def test_who_waits_is_let_in_by_the_host(windows: tuple[Window, Window], browser: Browser, demo: Demo) -> None:
+    teacher, _ = windows
+    await teacher.page.get_by_role("button", name="Settings of the lesson").click()
+    await teacher.page.get_by_label("Waiting room").check()
+    await teacher.page.keyboard.press("Escape")
+    parent = Window(await (await browser.new_context(viewport=PHONE)).new_page())
+    await parent.page.goto(demo.link("demo-parent"))
+    await expect(parent.page.locator("#notice")).to_contain_text("The host will let you in")
+    await expect(teacher.people).not_to_contain_text("Nina")
+    await teacher.page.get_by_role("button", name="Let Nina Brandt in").click()
+    await parent.is_connected()
+    await expect(parent.page.locator("#notice")).to_be_hidden()
+    await expect(teacher.people).to_contain_text("Nina Brandt")
+    await expect(teacher.page.locator("#waiting")).to_be_hidden()
+    await parent.say("<thank you>")
+    await expect(teacher.messages).to_contain_text("<thank you>")
+    assert parent.complaints == []
+
+
 async def test_the_way_in_works_with_the_keyboard_on_a_phone(browser: Browser, demo: Demo) -> None:
     context = await browser.new_context(viewport=PHONE, color_scheme="dark")
     window = Window(await context.new_page())

@@ -56,13 +56,17 @@ async def test_a_cut_connection_gets_exactly_the_rest(pair: Pair, arrange: Arran
 async def test_what_was_missed_comes_as_it_would_have_come_live(pair: Pair, arrange: Arrange, sit: Sit) -> None:
     lesson = await arrange(pair.one.url)
     stays = await sit(pair.one.url, lesson, lesson.teacher)
-    await stays.say("one", clientId="c1")
+    message = await stays.say("one", clientId="c1")
     await stays.call("setPermissions", userId=lesson.student.id, micAllowed=False)
     await stays.call("raiseHand", raised=True)
     started = await lesson.call("PUT", "", {"status": "active"}, by=lesson.teacher)
     assert started.status == 200
-    await stays.hears_up_to(4)
+    await stays.call("pinMessage", id=message["id"])
+    await stays.call("setSession", chatMuted=True, slowModeSeconds=5)
+    await stays.call("react", id=message["id"], emoji="👍")
+    await stays.hears_up_to(7)
     live = [{"event": r.event, "data": r.data} for r in stays.client.events.all if "seq" in r.data]
+    live[0]["data"] |= {"reactions": {"👍": 1}}  # a message comes as it is now
     for url in pair.urls:
         back = await sit(url, lesson, lesson.student, last_seq=0)
         assert back.ack["events"] == live

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,12 @@ class Room:
             ok = not (self._fault == "refused" and self._seq == 3)
             await socket.send_str(f"43{NAMESPACE}{found[1]}{json.dumps([{'ok': ok}], separators=(',', ':'))}")
         return socket
+
+    async def notify(self, times: int = 1) -> None:
+        """Tell everybody something, the last of them so often."""
+        packet = f"42{NAMESPACE}" + json.dumps(["notification", {"title": "x"}], separators=(",", ":"))
+        for member in [*self._members[:-1], *self._members[-1:] * times]:
+            await member.send_str(packet)
 
     async def _deliver(self, text: str) -> None:
         self._seq += 1
@@ -108,3 +116,31 @@ async def test_a_run_in_which_everything_arrives_counts_all_of_it(programs: Path
 async def test_a_run_with_a_fault_fails(fault: str, programs: Path, tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"after message|after seq|refused"):
         await chat(Room(fault), programs, tmp_path)
+
+
+async def notified(room: Room, programs: Path, folder: Path, times: int) -> list[float]:
+    """When the last was notified, of two notifications; one of the clients gets the first so often."""
+    plan = folder / "plan"
+    CROWD.write(plan)
+    async with serving(room) as port:
+        load, loop = Load(programs, [port], plan), asyncio.get_running_loop()
+
+        def notify(times: int) -> None:
+            asyncio.run_coroutine_threadsafe(room.notify(times), loop).result()
+
+        try:
+            await asyncio.to_thread(load.connect, CROWD.clients)
+            return [await asyncio.to_thread(load.notified, partial(notify, each)) for each in (times, 1)]
+        finally:
+            load.close()
+
+
+async def test_the_last_to_be_notified_says_when(programs: Path, tmp_path: Path) -> None:
+    before = time.monotonic()
+    first, second = await notified(Room(None), programs, tmp_path, 1)
+    assert before < first < second < time.monotonic()
+
+
+async def test_who_is_notified_twice_ends_the_run(programs: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="notified twice"):
+        await notified(Room(None), programs, tmp_path, 2)

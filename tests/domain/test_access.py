@@ -12,10 +12,10 @@ import pytest
 from domain import access
 from domain.errors import Conflict, Forbidden, NotFound
 from domain.identity import Identity, Role
-from store import participants, users
+from store import courses, participants, users
 from store.database import Pool
 from store.sessions import Session
-from tests.support.lessons import MEMBERS, STRANGERS, book, database_pool, identity
+from tests.support.lessons import MEMBERS, STRANGERS, book, database_pool, identity, live_session, make_course
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SESSION = Session(
@@ -89,6 +89,45 @@ def test_who_may(user_id: str, role: Role, session: Session, standing: str) -> N
         with pytest.raises(Forbidden) as refusal:
             access.require_host(member, "Only the host.")
         assert (refusal.value.code, refusal.value.message) == ("not_host", "Only the host.")
+
+
+CLASS = replace(
+    ALONE,
+    kind="course",
+    booking_id=None,
+    booking_status=None,
+    student_id=None,
+    teacher_id=None,
+    course_id=UUID(int=2),
+    instructor_id="teach2",
+)
+
+
+@pytest.mark.parametrize(
+    ("user_id", "role", "enrolled", "standing"),
+    [
+        ("teach", "teacher", False, HOST),
+        ("teach", "student", False, MEMBER),
+        ("teach2", "teacher", False, MEMBER),
+        ("kid", "student", True, MEMBER),
+        ("kid", "teacher", True, MEMBER),
+        ("boss", "admin", False, HOST),
+        ("kid", "student", False, NOBODY),
+        ("mum", "parent", False, NOBODY),
+        ("other", "teacher", False, NOBODY),
+    ],
+)
+def test_who_may_in_a_class(user_id: str, role: Role, enrolled: bool, standing: str) -> None:
+    someone = Identity(user_id=user_id, role=role)
+    if standing == NOBODY:
+        with pytest.raises(Forbidden, match=r"^Access denied to this session$"):
+            access.member(CLASS, someone, name="N", kicked=False, enrolled=enrolled)
+        return
+    member = access.member(CLASS, someone, name="N", kicked=False, enrolled=enrolled)
+    assert member.is_host == (standing == HOST)
+    with pytest.raises(Forbidden) as refusal:
+        access.member(CLASS, someone, name="N", kicked=True, enrolled=enrolled)
+    assert refusal.value.code == "kicked"
 
 
 @pytest.mark.parametrize("user_id", MEMBERS)
@@ -166,3 +205,23 @@ async def test_a_kick_is_of_one_session(pool: Pool) -> None:
     with pytest.raises(Forbidden):
         await access.enter(pool, session_id, identity("kid"))
     await access.enter(pool, other, identity("kid"))
+
+
+async def test_those_who_are_enrolled_enter_a_class_and_their_parents_do_not(pool: Pool) -> None:
+    session_id = await live_session(pool, students=("kid",))
+    for user_id, is_host in (("teach", True), ("kid", False), ("boss", True)):
+        _, member = await access.enter(pool, session_id, identity(user_id))
+        assert member.is_host == is_host
+    for user_id in ("mum", "gran", "teach2", "kid2"):
+        with pytest.raises(Forbidden):
+            await access.enter(pool, session_id, identity(user_id))
+
+
+async def test_a_course_that_changes_hands_keeps_its_classes_hosts(pool: Pool) -> None:
+    course_id = await make_course(pool)
+    session_id = await live_session(pool, course_id=course_id)
+    async with pool.acquire() as connection:
+        await courses.save(connection, course_id, title=None, description=None, instructor_id="teach2")
+    _, former = await access.enter(pool, session_id, identity("teach"))
+    _, present = await access.enter(pool, session_id, identity("teach2"))
+    assert (former.is_host, present.is_host) == (True, False)

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import chat
-from domain.errors import BadRequest, Conflict, Forbidden, NotFound, Unavailable
+from domain import chat, session_settings
+from domain.errors import BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
 from domain.live import Live
+from domain.session_settings import SettingsChange
 from realtime import log
 from store import messages
 from store.database import Pool
@@ -214,6 +215,86 @@ async def test_a_closed_chat_takes_no_text_but_gives_it_up(live: Live) -> None:
     with pytest.raises(Conflict, match="cancelled"):
         await chat.edit(live, member(session_id, "kid"), str(message.id), text="y")
     assert (await chat.delete(live, member(session_id, "kid"), str(message.id))).deleted
+
+
+async def set_(live: Live, session_id: UUID, **settings: Any) -> None:
+    await session_settings.change(live, member(session_id, "teach"), SettingsChange(**settings))
+
+
+async def test_in_a_muted_chat_the_host_alone_writes_and_edits(live: Live) -> None:
+    session_id = await book(live.pool)
+    watching = await join(live, session_id, "kid")
+    message = await send(live, session_id, "before", client_id="c")
+    await set_(live, session_id, chat_muted=True)
+    for act in (
+        send(live, session_id, "x"),
+        send(live, session_id, "x", "mum", client_id="c"),
+        chat.edit(live, member(session_id, "kid"), str(message.id), text="y"),
+    ):
+        with pytest.raises(Forbidden) as refusal:
+            await act
+        assert refusal.value.code == "chat_muted"
+    for host in ("teach", "boss"):
+        own = await send(live, session_id, "quiet, please", host)
+        assert (await chat.edit(live, member(session_id, host), str(own.id), text="thank you")).text == "thank you"
+    assert (await chat.delete(live, member(session_id, "kid"), str(message.id))).deleted
+    assert [data["user_id"] for data in watching.events.of("newMessage")] == ["kid", "teach", "boss"]
+    await set_(live, session_id, chat_muted=False)
+    await send(live, session_id, "at last")
+
+
+async def test_a_worker_knows_of_the_mute_and_the_host_is_never_asked(live: Live) -> None:
+    session_id = await book(live.pool)
+    assert not chat.is_muted(live, member(session_id, "kid")), "nobody is in the room here"
+    await join(live, session_id, "kid")
+    await set_(live, session_id, chat_muted=True)
+    assert [chat.is_muted(live, member(session_id, who)) for who in ("kid", "mum", "teach", "boss")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("muted", [False, True])
+async def test_a_retry_is_answered_in_a_muted_chat_and_what_is_no_message_is_refused_first(
+    live: Live, muted: bool
+) -> None:
+    session_id = await book(live.pool)
+    first = await send(live, session_id, "before", client_id="c")
+    await set_(live, session_id, chat_muted=True)
+    kid = member(session_id, "kid")
+    again = await chat.send(live, kid, text="before", client_id="c", muted=muted)
+    assert again == (first, True)
+    with pytest.raises(BadRequest):
+        await chat.send(live, kid, text=" ", client_id="c", muted=muted)
+    for client_id in (None, "d"):
+        with pytest.raises(Forbidden):
+            await chat.send(live, kid, text="x", client_id=client_id, muted=muted)
+
+
+async def test_in_slow_mode_the_next_message_waits_its_time(live: Live) -> None:
+    session_id = await book(live.pool)
+    await set_(live, session_id, slow_mode_seconds=30)
+    message = await send(live, session_id, "one", client_id="c")
+    with pytest.raises(TooManyRequests) as refusal:
+        await send(live, session_id, "two")
+    assert refusal.value.code == "slow_mode"
+    assert refusal.value.retry_after is not None
+    assert 25 <= refusal.value.retry_after <= 30
+    assert refusal.value.document()["retry_after"] == refusal.value.retry_after
+    assert await send(live, session_id, "one", client_id="c") == message
+    assert (await chat.edit(live, member(session_id, "kid"), str(message.id), text="better")).text == "better"
+    for _ in range(2):
+        await send(live, session_id, "go on", "teach")
+    await set_(live, session_id, slow_mode_seconds=0)
+    await send(live, session_id, "two")
+
+
+async def test_a_message_is_found_by_its_id(live: Live) -> None:
+    session_id, other = await book(live.pool), await book(live.pool)
+    message = await send(live, session_id, "x")
+    assert await chat.find(live, member(session_id, "mum"), str(message.id)) == message
+    for where, message_id in ((other, str(message.id)), (session_id, "x"), (session_id, str(uuid4()))):
+        with pytest.raises(NotFound):
+            await chat.find(live, member(where, "boss"), message_id)
 
 
 async def test_a_message_of_another_session_is_not_there(live: Live) -> None:

@@ -48,7 +48,23 @@ SAID: dict[str, Any] = {"message_id": MESSAGE_ID, "sender_name": "Kid", "text": 
             {"id": M, "text": "hi", "edited_at": "2030-01-02T03:04:05.600000Z"},
         ),
         (entry("message_deleted", **SAID), "messageDeleted", {"id": M}),
+        (
+            entry("message", **SAID, reactions={"👍": 2}),
+            "newMessage",
+            {"id": M, "from": "Kid", "user_id": "kid", "text": "hi", "created_at": "2030-01-02T03:04:05.600000Z",
+             "reactions": {"👍": 2}},
+        ),
+        (entry("message_pinned", message_id=MESSAGE_ID), "messagePinned", {"id": M}),
+        (entry("message_pinned"), "messagePinned", {"id": None}),
+        (
+            entry("message_reaction", **SAID, data={"userId": "kid", "emoji": "👍", "reacted": True,
+                                                    "reactions": {"👍": 1}}),
+            "messageReaction",
+            {"id": M, "userId": "kid", "emoji": "👍", "reacted": True, "reactions": {"👍": 1}},
+        ),
         (entry("session_status", data={"status": "live"}), "sessionStatus", {"status": "live"}),
+        (entry("session_settings", data={"locked": True}), "sessionSettings", {"locked": True}),
+        (entry("whiteboard_cleared"), "whiteboardCleared", {}),
         (entry("hand_raised", data={"userId": "kid", "raised": True}), "handRaised", {"userId": "kid", "raised": True}),
         (
             entry("permissions_changed", data={"userId": "kid", "micAllowed": False, "cameraAllowed": True}),
@@ -104,3 +120,25 @@ def test_an_edit_replaces_it() -> None:
     earlier = said(1)
     renew([earlier], edit)
     assert earlier.data == {"id": M, "seq": 1, "text": "better", "edited_at": "then"}
+
+
+def reaction(**counts: int) -> Event:
+    data = {"id": M, "seq": 9, "userId": "kid", "emoji": "a", "reacted": True, "reactions": counts}
+    return Event(name="messageReaction", data=data, seq=9)
+
+
+def test_a_reaction_is_counted_on_what_is_kept_and_is_gone_when_nobody_is_left() -> None:
+    earlier, edited, another = said(1), said(2, name="messageEdited"), said(3, message_id="another")
+    kept = [earlier, edited, another]
+    renew(kept, reaction(a=1, b=2))
+    assert earlier.data["reactions"] == {"a": 1, "b": 2}
+    assert "reactions" not in edited.data | another.data
+    renew(kept, reaction())
+    assert earlier.data == {"id": M, "seq": 1, "text": "a secret"}
+
+
+def test_a_deletion_takes_the_reactions_along() -> None:
+    earlier = said(1)
+    renew([earlier], reaction(a=1))
+    renew([earlier], Event(name="messageDeleted", data={"id": M, "seq": 10}, seq=10))
+    assert earlier.data == {"id": M, "seq": 1, "text": "", "deleted": True}

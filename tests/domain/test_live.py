@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
-from domain import chat, moderation
-from domain.errors import NotFound
+from domain import chat, moderation, pins, reactions, session_settings
+from domain.errors import EncountersError, NotFound
+from domain.events import message_document
 from domain.live import RESET_EVENTS, RESUME_EVENTS, Live
 from realtime.events import Event
 from realtime.hub import TAIL_EVENTS
 from store import events as log
-from store import messages
+from store import messages, sessions
 from store.database import Pool
 from store.participants import ReadMark
 from tests.support.lessons import book, database_pool, member
@@ -125,18 +129,9 @@ async def test_the_tail_at_hand_and_the_database_say_the_same(live: Live) -> Non
     """Whatever was done to messages, whoever asks from wherever."""
     session_id = await book(live.pool)
     await join(live, session_id, "teach")
-    kid, teach = member(session_id, "kid"), member(session_id, "teach")
     sent = await say(live, session_id, 12)
-    for _ in range(20):
-        message = random.choice(sent)
-        act = random.randrange(4)
-        if act == 0:
-            sent.remove(message)
-            await chat.delete(live, teach, str(message.id))
-        elif act == 1:
-            await moderation.raise_hand(live, kid, raised=random.random() < 0.5)
-        else:
-            await chat.edit(live, kid, str(message.id), text=f"text {random.random()}")
+    for _ in range(40):
+        await act(live, session_id, sent)
     room = room_of(live, session_id)
     at_hand = room.since(0)
     assert at_hand is not None
@@ -146,6 +141,105 @@ async def test_the_tail_at_hand_and_the_database_say_the_same(live: Live) -> Non
     assert seqs(read) == seqs(at_hand) == list(range(1, room.last_seq + 1))
     for now, then in zip(at_hand, read, strict=True):
         assert now == then
+
+
+async def act(live: Live, session_id: UUID, sent: list[messages.Message]) -> None:
+    """Anything that a client may do to a session's log, by chance; what is refused, too."""
+    kid, teach = member(session_id, "kid"), member(session_id, "teach")
+    message_id = str(random.choice(sent).id)
+    emoji = random.choice("👍🎉😀🤔")
+    acts = (
+        lambda: say(live, session_id, who=random.choice(("kid", "teach"))),
+        lambda: chat.edit(live, kid, message_id, text=f"text {random.random()}"),
+        lambda: reactions.react(live, kid, message_id, emoji, reacted=random.random() < 0.7),
+        lambda: reactions.react(live, teach, message_id, emoji, reacted=random.random() < 0.7),
+        lambda: pins.pin(live, teach, message_id),
+        lambda: pins.unpin(live, teach),
+        lambda: moderation.raise_hand(live, kid, raised=random.random() < 0.5),
+        lambda: session_settings.change(
+            live,
+            teach,
+            session_settings.SettingsChange(
+                chat_muted=random.random() < 0.3,
+                locked=random.random() < 0.5,
+                slow_mode_seconds=random.choice((0, 0, 1)),
+            ),
+        ),
+    )
+    with suppress(EncountersError):
+        if random.random() < 0.1:
+            await chat.delete(live, teach, message_id)
+        else:
+            said = await random.choice(acts)()
+            sent += said if isinstance(said, list) else []
+
+
+class Model:
+    """What a client has that applies every event once, in order, as the documents tell it to."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, dict[str, Any]] = {}
+        self.pinned: str | None = None
+        self.settings: dict[str, Any] = {}
+        self.last_seq = 0
+
+    def apply(self, event: Event) -> None:
+        data = event.data
+        assert data["seq"] == self.last_seq + 1
+        self.last_seq = data["seq"]
+        message = self.messages.get(data.get("id") or "", {})
+        match event.name:
+            case "newMessage":
+                self.messages[data["id"]] = dict(data)
+            case "messageEdited":
+                message |= {"text": data["text"], "edited_at": data["edited_at"]}
+            case "messageDeleted":
+                message |= {"text": "", "deleted": True, "reactions": {}}
+            case "messageReaction":
+                message["reactions"] = data["reactions"]
+            case "messagePinned":
+                self.pinned = data["id"]
+            case "sessionSettings":
+                self.settings = {name: data[name] for name in data if name not in ("seq", "session_id")}
+
+    def shown(self) -> list[tuple[Any, ...]]:
+        return [
+            (one["id"], one["text"], one.get("deleted", False), one.get("edited_at"), one.get("reactions") or {})
+            for one in self.messages.values()
+        ]
+
+
+@pytest.mark.parametrize("_", range(3))
+async def test_whoever_comes_back_at_any_seq_has_what_the_database_has(live: Live, _: int) -> None:
+    session_id = await book(live.pool)
+    watching = await join(live, session_id, "mum")
+    sent = await say(live, session_id, 3)
+    for _ in range(60):
+        await act(live, session_id, sent)
+    room = room_of(live, session_id)
+    shown = [Event(name=one.event, data=one.data) for one in watching.events.all if "seq" in one.data]
+    session = await sessions.find(live.pool, session_id)
+    page = await messages.page(live.pool, session_id, before=None, after=None, limit=1000)
+    assert session is not None
+    assert page is not None
+    truth = Model()
+    truth.messages = {str(one.id): msgspec.to_builtins(message_document(one)) for one in page.messages}
+    for in_memory in (True, False):
+        if not in_memory:
+            room.tail.clear()
+        for left_at in range(room.last_seq + 1):
+            model = Model()
+            for event in shown[:left_at]:
+                model.apply(event)
+            missed_, reset = await live.missed(room, left_at)
+            assert not reset
+            for event in missed_:
+                model.apply(event)
+            assert model.shown() == truth.shown()
+            assert model.pinned == (None if session.pinned_message_id is None else str(session.pinned_message_id))
+            assert model.settings in ({}, session_settings.document(session.settings))
+    assert live.settings(room) == session.settings
+    assert live.pinned_message(room) == session.pinned_message_id
 
 
 async def test_a_deleted_text_is_nowhere_anymore(live: Live) -> None:

@@ -17,7 +17,7 @@ from store import sessions as session_store
 from store.bookings import Status as BookingStatus
 from store.database import Pool
 from store.sessions import Session, Status
-from tests.support.lessons import book, database_pool, identity, member
+from tests.support.lessons import book, database_pool, identity, live_session, member
 from tests.support.rooms import join, told, workers
 
 STATUSES = get_args(Status)
@@ -144,6 +144,68 @@ async def test_an_update_is_all_or_nothing(live: Live) -> None:
 async def test_the_ack_speaks_s2s_words(live: Live) -> None:
     session = await session_store.find(live.pool, await book(live.pool))
     assert session is not None
-    rest, ack = sessions.document(session), sessions.realtime_document(session, "live")
+    rest = sessions.document(session)
+    ack = sessions.realtime_document(session, status="live", settings=session.settings, pinned_message_id=None)
     assert (rest["status"], ack["status"]) == ("pending", "live")
-    assert ack == rest | {"room_name": session.room_name, "kind": "booking", "title": "", "status": "live"}
+    assert ack == rest | {
+        "room_name": session.room_name,
+        "kind": "booking",
+        "title": "",
+        "status": "live",
+        "locked": False,
+        "waitingRoom": False,
+        "chatMuted": False,
+        "slowModeSeconds": 0,
+        "whiteboardLocked": False,
+        "maxParticipants": None,
+        "pinnedMessageId": None,
+    }
+
+
+async def test_a_class_starts_and_ends_over_its_own_machine(live: Live) -> None:
+    session_id = await live_session(live.pool)
+    watching = await join(live, session_id, "kid")
+    for status in ("live", "live", "ended", "ended"):
+        assert (await sessions.move(live, member(session_id, "teach"), status)).status == status
+    with pytest.raises(Conflict):
+        await sessions.move(live, member(session_id, "teach"), "live")
+    assert [data["status"] for data in told(watching, "sessionStatus")] == ["live", "ended"]
+
+
+async def test_the_enrolled_are_told_of_a_start_once_and_not_of_an_end(live: Live) -> None:
+    session_id = await live_session(live.pool, students=("kid", "kid2"), title="Vectors")
+    for status in ("live", "live", "ended"):
+        await sessions.move(live, member(session_id, "teach"), status)
+    rows = await live.pool.fetch(
+        "SELECT n.kind, n.title, n.body, n.data, r.user_id FROM notifications n"
+        " JOIN notification_recipients r ON r.notification_id = n.id ORDER BY r.user_id"
+    )
+    assert [row["user_id"] for row in rows] == ["kid", "kid2"]
+    session = await session_store.find(live.pool, session_id)
+    assert session is not None
+    for row in rows:
+        assert (row["kind"], row["title"], row["body"]) == (
+            "session_started",
+            "Vectors has begun",
+            "In the course Algebra",
+        )
+        assert row["data"] == {
+            "session_id": str(session_id),
+            "course_id": str(session.course_id),
+            "room_name": session.room_name,
+            "starts_at": session.starts_at.isoformat().replace("+00:00", "Z"),
+        }
+
+
+async def test_in_a_class_the_host_alone_writes_notes_and_files(live: Live) -> None:
+    session_id = await live_session(live.pool)
+
+    async def write(who: str) -> Session:
+        return await sessions.update(
+            live, member(session_id, who), status=None, notes=[{"text": "x"}], files=None, recording_enabled=None
+        )
+
+    with pytest.raises(Forbidden) as refusal:
+        await write("kid")
+    assert refusal.value.code == "not_host"
+    assert (await write("teach")).notes == [{"text": "x"}]

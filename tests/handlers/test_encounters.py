@@ -19,9 +19,9 @@ from domain.live import Live
 from domain.moderation import ParticipantChange
 from domain.people import People
 from domain.tokens import SecretVerifier
-from handlers.encounters import Encounters
+from handlers.encounters.door import Encounters
 from realtime.limits import Limits
-from realtime.transport import Refusal, Reply
+from realtime.transport import Pending, Refusal, Reply
 from store import participants, sessions, users
 from store.database import Pool
 from store.errors import Away
@@ -65,6 +65,9 @@ class Worker:
     async def send(self, client: Client, event: str, **payload: Any) -> dict[str, Any]:
         """The ack, as the client reads it."""
         answer = self.door.received(client.connection, event, [payload])
+        if isinstance(answer, Pending):
+            await asyncio.wait([answer.future])
+            answer = answer.reply(answer.future)
         reply = answer if isinstance(answer, Reply) else await cast(Any, answer)
         document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(reply.document))
         if reply.then is not None:
@@ -260,7 +263,7 @@ async def test_a_person_has_so_many_connections_and_no_more(pool: Pool) -> None:
 async def test_each_connection_is_told_and_cut_when_its_own_token_ends(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handlers.encounters.EXPIRY_NOTICE_SECONDS", 3599.9)
+    monkeypatch.setattr("handlers.encounters.door.EXPIRY_NOTICE_SECONDS", 3599.9)
     async with doors(pool, 1) as (worker,):
         kid, mum, gone = [await worker.connect(user_id) for user_id in ("kid", "mum", "gran")]
         await worker.door.disconnected(gone.connection, "transport close")

@@ -12,7 +12,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain.errors import BadRequest
 from handlers import payloads
-from handlers.encounter_events import JoinSession, SendMessage, SetPermissions
+from handlers.encounters.membership import JoinSession
+from handlers.encounters.messages import SendMessage
+from handlers.encounters.participants import SetPermissions
 from handlers.payloads import MAX_DEPTH, Instant, decode
 
 

@@ -186,7 +186,43 @@ def test_migrate_without_its_database_says_so_without_its_password(
     assert "xyzzy" not in said
 
 
-@pytest.mark.parametrize("command", ["", "serve", "migrate", "token"])
+async def test_demo_fills_a_database_and_says_how_to_sign_in(
+    empty_database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = {"DATABASE_URL": empty_database, "PORT": "8123"}
+    for said in ("Added 380 people, ", "Nothing to do: "):
+        status = await asyncio.to_thread(main, ["demo"], environment)
+        printed = capsys.readouterr().out
+        assert (status, printed[: len(said)]) == (0, said)
+        assert "encounters token --sub demo-teacher-01 --role teacher" in printed
+        as_teacher, as_student, as_host = re.findall(r"http://127.0.0.1:8123/\?as=(\S+)&session=(\S+)", printed)
+        assert (as_host[0][:13], as_host[1][:11]) == ("demo-teacher-", "demo-class-")
+        connection = await asyncpg.connect(empty_database)
+        lesson = await connection.fetchrow(
+            "SELECT b.* FROM sessions s JOIN bookings b ON b.id = s.id WHERE room_name = $1", as_teacher[1]
+        )
+        await connection.close()
+        assert lesson is not None
+        assert (lesson["teacher_id"], lesson["student_id"]) == (as_teacher[0], as_student[0])
+        assert as_student[1] == as_teacher[1]
+        assert max(map(len, printed.splitlines())) <= 110
+
+
+def test_demo_uses_the_embedded_database_where_none_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o711)
+    assert main(["demo"], {"DATA_DIR": str(tmp_path / "d")}) == 0
+    assert capsys.readouterr().out.startswith("Added 380 people")
+
+
+def test_demo_without_its_database_says_so_without_its_password(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capsys, 1, "demo", DATABASE_URL="postgresql://u:xyzzy@127.0.0.1:1/d")
+    assert "cannot be put into the database" in said
+    assert "xyzzy" not in said
+
+
+@pytest.mark.parametrize("command", ["", "serve", "migrate", "demo", "token"])
 def test_help_is_for_reading(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"] if command else ["--help"], {})

@@ -35,6 +35,7 @@ def test_nothing_set_means_the_defaults() -> None:
     assert settings.trusted_proxies == (ip_network("127.0.0.0/8"), ip_network("::1"))
     assert (settings.log_level, settings.log_format, settings.drain_seconds) == ("info", "auto", 20)
     assert settings.database_pool_size == 10
+    assert settings.reminder_minutes == 15
     assert (
         settings.limits
         == Limits()
@@ -99,6 +100,11 @@ def test_every_field_has_a_line_in_the_table() -> None:
         ("LOG_LEVEL", "WARNING", "warning"),
         ("LOG_FORMAT", "json", "json"),
         ("DRAIN_SECONDS", "0", 0),
+        ("BOOKING_CANCEL_NOTICE_MINUTES", "1440", 1440),
+        ("REMINDER_MINUTES", "0", 0),
+        ("REMINDER_MINUTES", "10080", 10_080),
+        ("NOTIFICATION_RETENTION_DAYS", "0", 0),
+        ("NOTIFICATION_RETENTION_DAYS", "3650", 3_650),
         ("WEBSOCKET_DEFLATE", "On", True),
         ("WEBSOCKET_DEFLATE", "off", False),
     ],
@@ -149,6 +155,9 @@ def test_limits_are_read_and_zero_means_none() -> None:
         ("LOG_LEVEL", "loud", "one of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "one of auto, console, json"),
         ("DRAIN_SECONDS", "soon", "whole number"),
+        ("BOOKING_CANCEL_NOTICE_MINUTES", "43201", "from 0 to 43200"),
+        ("REMINDER_MINUTES", "10081", "from 0 to 10080"),
+        ("NOTIFICATION_RETENTION_DAYS", "3651", "from 0 to 3650"),
         ("WEBSOCKET_DEFLATE", "yes", "one of on, off"),
     ],
 )

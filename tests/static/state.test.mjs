@@ -4,8 +4,8 @@ import test from "node:test";
 
 import { openOutbox } from "../../static/outbox.js";
 import { rowsOf } from "../../static/rows.js";
-import { initialState, reduce } from "../../static/state.js";
-import { initials, listNames, typingSentence } from "../../static/words.js";
+import { initialState, pinnedMessage, reduce, writing } from "../../static/state.js";
+import { initials, listNames, seconds, typingSentence } from "../../static/words.js";
 
 const ANA = "ana";
 const ME = "me";
@@ -110,4 +110,74 @@ test("names are listed as people say them", () => {
   assert.equal(listNames(["A", "B", "C", "D"]), "A, B and 2 others");
   assert.equal(initials("Ms Ana Rivera"), "AR");
   assert.equal(typingSentence(["A", "B"]), "A and B are typing…");
+});
+
+const settings = (more = {}) => ({ locked: false, waitingRoom: false, chatMuted: false, slowModeSeconds: 0, ...more });
+const rowOf = (state) => rowsOf(state, new Date(2024, 1, 2)).find((row) => row.kind === "message");
+
+test("reactions are counted, one's own are known, and what else is read of the message is no newer", () => {
+  const reaction = (seq, userId, reacted, reactions) =>
+    event("messageReaction", { id: "id-3", seq, userId, emoji: "👍", reacted, reactions });
+  let state = after(joined(), history(3), reaction(4, ANA, true, { "👍": 1 }), reaction(5, ME, true, { "👍": 2, "🎉": 2 }));
+  assert.deepEqual(rowOf(state).reactions, [{ emoji: "🎉", count: 2, mine: false }, { emoji: "👍", count: 2, mine: true }]);
+  state = reduce(state, history(3));
+  assert.equal(rowOf(state).reactions.length, 2);
+  state = reduce(state, reaction(6, ME, false, { "👍": 1 }));
+  assert.deepEqual(rowOf(state).reactions, [{ emoji: "👍", count: 1, mine: false }]);
+  assert.equal(state.lastSeq, 6);
+  state = reduce(state, event("messageDeleted", { id: "id-3", seq: 7 }));
+  assert.deepEqual(rowOf(state).reactions, []);
+});
+
+test("the pinned message is found on the page or read, and gone with its deletion", () => {
+  const pin = (seq, id) => event("messagePinned", { seq, id });
+  let state = after(joined(), history(2, 3), pin(4, "id-2"));
+  assert.equal(pinnedMessage(state).text, "text 2");
+  state = reduce(state, pin(5, "id-0"));
+  assert.equal(pinnedMessage(state), null);
+  state = reduce(state, { type: "pinned", message: message(0) });
+  state = reduce(state, event("messageEdited", { id: "id-0", seq: 6, text: "better", edited_at: "2024-02-01T11:00:00Z" }));
+  assert.equal(pinnedMessage(state).text, "better");
+  state = reduce(state, pin(7, "id-3"));
+  state = reduce(state, event("messageDeleted", { id: "id-3", seq: 8 }));
+  assert.equal(pinnedMessage(state), null);
+  assert.equal(pinnedMessage(reduce(state, pin(9, null))), null);
+});
+
+test("a rejoin has the last word on what the host has set", () => {
+  const session = { ...ack().session, ...settings({ chatMuted: true }), pinnedMessageId: "id-2" };
+  const state = after(joined(), history(2), event("sessionSettings", { seq: 4, ...settings({ locked: true }) }), joined({ session, lastSeq: 9 }));
+  assert.deepEqual(state.session.settings, settings({ chatMuted: true }));
+  assert.equal(pinnedMessage(state).id, "id-2");
+});
+
+test("a muted chat and slow mode bind everybody but the host", () => {
+  const set = (more) => event("sessionSettings", { seq: 4, ...settings(more) });
+  const host = { you: { ...ack().you, is_host: true } };
+  assert.deepEqual(writing(after(joined(), set({ chatMuted: true })), 0), { muted: true, wait: 0 });
+  assert.deepEqual(writing(after(joined(host), set({ chatMuted: true })), 0), { muted: false, wait: 0 });
+  const slow = after(joined(), set({ slowModeSeconds: 30 }), { type: "chatted", at: 1_000 });
+  assert.equal(writing(slow, 11_000).wait, 20_000);
+  assert.equal(writing(slow, 60_000).wait, 0);
+  const before = after(joined(), { type: "chatted", at: 1_000 }, set({ slowModeSeconds: 30 }));
+  assert.equal(writing(before, 2_000).wait, 0, "what was written before does not count");
+  assert.equal(slow.notes.at(-1).text, "Slow mode: one message every 30 s.");
+});
+
+test("an own message cannot be edited while the chat is muted", () => {
+  const own = { type: "history", messages: [message(3, { user_id: ME })], complete: true };
+  const muted = event("sessionSettings", { seq: 4, ...settings({ chatMuted: true }) });
+  assert.equal(rowOf(after(joined(), own)).canEdit, true);
+  assert.equal(rowOf(after(joined(), own, muted)).canEdit, false);
+});
+
+test("those who wait come and go, and nobody waits who is in", () => {
+  const waits = (userId, waiting) => event("waiting", { userId, name: userId, role: "student", waiting });
+  const state = after(joined({ waiting: [{ userId: "a", name: "A", role: "student" }] }), waits("b", true), waits("c", true), waits("c", false));
+  assert.deepEqual(Object.keys(state.waiting), ["a", "b"]);
+  assert.deepEqual(Object.keys(reduce(state, event("participantJoined", { userId: "a", name: "A" })).waiting), ["b"]);
+});
+
+test("pauses are said in minutes and seconds", () => {
+  assert.deepEqual([0, 10, 60, 90, 3_600].map(seconds), ["0 s", "10 s", "1 min", "1 min 30 s", "60 min"]);
 });

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from itertools import count
-from uuid import RFC_4122, UUID, uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from store import events, messages, sessions
+from store.chat_rules import ChatClosed
 from store.database import Pool
 from store.errors import Refused, translated
-from store.messages import Appended, ChatClosed, Message, NewMessage
+from store.messages import Appended, Message, NewMessage
 from tests.support.lessons import book, close_chat, database_pool, until_somebody_waits
 
 
@@ -70,15 +70,6 @@ async def test_a_message_is_found_as_it_was_answered(pool: Pool) -> None:
     assert await stored(pool, session_id) == [message]
     assert await messages.find(pool, session_id, message.id) == message
     assert await messages.find(pool, await book(pool), message.id) is None
-
-
-def test_ids_are_uuids_of_version_7_which_grow_with_time_and_differ() -> None:
-    ids = [messages.new_id() for _ in range(1_000)]
-    assert len(set(ids)) == len(ids)
-    assert {(id.version, id.variant) for id in ids} == {(7, RFC_4122)}
-    milliseconds = [id.int >> 80 for id in ids]
-    assert milliseconds == sorted(milliseconds)
-    assert abs(milliseconds[0] / 1000 - time.time()) < 60
 
 
 async def test_an_empty_batch_writes_nothing(pool: Pool) -> None:

@@ -177,6 +177,9 @@ SEED = """
     INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, client_id, created_at)
     SELECT id, id, 1, 's', 'S', 'hello', 'c', now() FROM bookings;
     INSERT INTO session_participants (session_id, user_id) SELECT id, 's' FROM bookings;
+    INSERT INTO courses (id, instructor_id, title) VALUES ('00000000-0000-0000-0000-000000000002', 't', 'Algebra');
+    INSERT INTO enrollments (course_id, user_id) SELECT id, 's' FROM courses;
+    INSERT INTO whiteboards (session_id, revision, elements, bytes) SELECT id, 1, 1, 2 FROM bookings;
 """
 BOOKING = "INSERT INTO bookings (id, student_id, teacher_id, parent_id, status, start_time, end_time) VALUES "
 MESSAGE = (
@@ -185,13 +188,70 @@ MESSAGE = (
 )
 
 ANOTHER_SESSION = (
-    "INSERT INTO sessions (id, kind, room_name, host_id, starts_at)"
-    " VALUES (gen_random_uuid(), 'course', 'a-room', 't', now())"
+    "INSERT INTO sessions (id, kind, course_id, room_name, host_id, starts_at)"
+    " SELECT gen_random_uuid(), 'course', {course}, '{room}', 't', now() FROM courses"
 )
+RECIPIENT = "INSERT INTO notification_recipients (user_id, notification_id) VALUES ('{user}', gen_random_uuid())"
+HANDOUT = (
+    "WITH said AS (INSERT INTO notifications VALUES (gen_random_uuid(), 'session_started', '', '') RETURNING id)"
+    " INSERT INTO notification_handouts (notification_id, course_id, after_user_id)"
+    " SELECT {notification}, {course}, '' FROM said, courses"
+)
+ELEMENT = (
+    "INSERT INTO whiteboard_elements"
+    " (session_id, element_id, version, version_nonce, deleted, element, bytes, revision)"
+    " SELECT {session}, {id}, 1, 1, {deleted}, {element}, {bytes}, 1 FROM bookings"
+)
+REACTION = (
+    "INSERT INTO message_reactions (message_id, emoji, user_id) SELECT {message}, {emoji}, '{user}' FROM bookings"
+)
+COURSE = "INSERT INTO courses (id, instructor_id, title, description) VALUES (gen_random_uuid(), {})"
 VISIT = (
     "INSERT INTO session_visits (session_id, user_id, worker_id, joined_at, left_at)"
     " SELECT id, '{user}', id, now(), {left} FROM bookings, generate_series(1, {times})"
 )
+
+
+SLOT = (
+    "INSERT INTO availability_slots (id, teacher_id, series_id, start_time, end_time)"
+    " SELECT gen_random_uuid(), '{teacher}', {series}, '2030-01-01 09:00Z', '{end}' FROM generate_series(1, {times})"
+)
+SERIES = (
+    "INSERT INTO availability_series (id, teacher_id, weekday, starts, ends, timezone, until)"
+    " VALUES (gen_random_uuid(), '{teacher}', {weekday}, '09:00', '{ends}', 'UTC', '2030-12-31')"
+)
+
+
+def slot(teacher: str = "t", series: str = "NULL", end: str = "2030-01-01 10:00Z", times: int = 1) -> str:
+    return SLOT.format(teacher=teacher, series=series, end=end, times=times)
+
+
+def series(teacher: str = "t", weekday: int = 1, ends: str = "10:00") -> str:
+    return SERIES.format(teacher=teacher, weekday=weekday, ends=ends)
+
+
+REVIEW = (
+    "INSERT INTO reviews (booking_id, author_id, rating, comment)"
+    " SELECT id, '{author}', {stars}, {comment} FROM bookings"
+)
+ALLOCATION = (
+    "INSERT INTO allocations (id, student_id, tutor_id, subject_id, created_by)"
+    " SELECT gen_random_uuid(), '{student}', '{tutor}', '{subject}', 'boss' FROM generate_series(1, {times})"
+)
+
+
+def review(author: str = "s", stars: int = 5, comment: str = "''") -> str:
+    return REVIEW.format(author=author, stars=stars, comment=comment)
+
+
+def allocation(student: str = "s", tutor: str = "t", subject: str = "Maths", times: int = 1) -> str:
+    return ALLOCATION.format(student=student, tutor=tutor, subject=subject, times=times)
+
+
+def element(
+    session: str = "id", id: str = "'e'", deleted: str = "false", element: str = "'{}'", size: str = "2"
+) -> str:
+    return ELEMENT.format(session=session, id=id, deleted=deleted, element=element, bytes=size)
 
 
 def message(seq: str = "2", user: str = "'s'", text: str = "'x'", client: str = "NULL", deleted: str = "NULL") -> str:
@@ -229,15 +289,70 @@ def booking(**changes: str) -> str:
         ("UPDATE sessions SET status = 'paused'", "sessions_status_known"),
         ("UPDATE sessions SET host_id = 'x'", "sessions_host_exists"),
         ("UPDATE sessions SET last_seq = -1", "sessions_last_seq_counts"),
-        (ANOTHER_SESSION, "sessions_room_name_unique"),
+        (ANOTHER_SESSION.format(course="id", room="a-room"), "sessions_room_name_unique"),
+        (ANOTHER_SESSION.format(course="NULL", room="b-room"), "sessions_of_courses_have_one"),
+        (ANOTHER_SESSION.format(course="gen_random_uuid()", room="b-room"), "sessions_course_exists"),
+        ("UPDATE sessions SET course_id = (SELECT id FROM courses)", "sessions_of_courses_have_one"),
+        ("UPDATE sessions SET max_participants = 0", "sessions_max_participants_sane"),
+        ("UPDATE sessions SET max_participants = 10001", "sessions_max_participants_sane"),
+        ("UPDATE sessions SET slow_mode_seconds = -1", "sessions_slow_mode_sane"),
+        ("UPDATE sessions SET slow_mode_seconds = 3601", "sessions_slow_mode_sane"),
+        ("UPDATE sessions SET pinned_message_id = gen_random_uuid()", "sessions_pinned_message_exists"),
+        (COURSE.format("'x', 'Algebra', ''"), "courses_instructor_exists"),
+        (COURSE.format("'t', '', ''"), "courses_title_length"),
+        (COURSE.format("'t', repeat('x', 201), ''"), "courses_title_length"),
+        (COURSE.format("'t', 'x', repeat('x', 10001)"), "courses_description_length"),
+        ("UPDATE courses SET enrollment_count = -1", "courses_enrollment_count_counts"),
+        ("INSERT INTO enrollments (course_id, user_id) SELECT id, 'x' FROM courses", "enrollments_user_exists"),
+        ("INSERT INTO enrollments (course_id, user_id) SELECT id, 's' FROM courses", "enrollments_pkey"),
+        ("INSERT INTO enrollments (course_id, user_id) VALUES (gen_random_uuid(), 'p')", "enrollments_course_exists"),
+        ("UPDATE enrollments SET tier = 'gold'", "enrollments_tier_known"),
+        ("INSERT INTO whiteboards (session_id) VALUES (gen_random_uuid())", "whiteboards_session_exists"),
+        ("UPDATE whiteboards SET elements = -1", "whiteboards_count_up"),
+        (element(session="gen_random_uuid()"), "whiteboard_elements_whiteboard_exists"),
+        (element(id="''"), "whiteboard_elements_id_length"),
+        (element(id="repeat('x', 65)"), "whiteboard_elements_id_length"),
+        (element(element="NULL", size="0"), "whiteboard_elements_cleared_are_deleted"),
+        (element(element="NULL", deleted="true"), "whiteboard_elements_bytes_counted"),
+        (element(size="0"), "whiteboard_elements_bytes_counted"),
         (message(seq="1"), "session_messages_seq_unique"),
         (message(client="'c'"), "session_messages_client_id_unique"),
         (message(user="'x'"), "session_messages_author_exists"),
         (message(text="repeat('x', 2001)"), "session_messages_text_length"),
         (message(deleted="now()"), "session_messages_deleted_are_empty"),
+        (REACTION.format(message="gen_random_uuid()", emoji="'x'", user="s"), "message_reactions_message_exists"),
+        (REACTION.format(message="id", emoji="'x'", user="x"), "message_reactions_user_exists"),
+        (REACTION.format(message="id", emoji="''", user="s"), "message_reactions_emoji_length"),
+        (REACTION.format(message="id", emoji="repeat('x', 33)", user="s"), "message_reactions_emoji_length"),
         (VISIT.format(user="t", left="NULL", times=1), "session_visits_participant_exists"),
         (VISIT.format(user="s", left="NULL", times=2), "session_visits_one_open"),
         (VISIT.format(user="s", left="now() - interval '1 second'", times=1), "session_visits_in_order"),
+        (slot(times=2), "availability_slots_apart"),
+        (slot(teacher="x"), "availability_slots_teacher_exists"),
+        (slot(series="gen_random_uuid()"), "availability_slots_series_exists"),
+        (slot(end="2030-01-01 09:00Z"), "availability_slots_end_after_start"),
+        (slot(end="2030-01-02 09:01Z"), "availability_slots_not_too_long"),
+        (series(teacher="x"), "availability_series_teacher_exists"),
+        (series(weekday=0), "availability_series_weekday_known"),
+        (series(ends="09:00"), "availability_series_end_after_start"),
+        ("INSERT INTO directory VALUES ('x', 'student', 'x', '')", "directory_user_exists"),
+        (review(author="x"), "reviews_author_exists"),
+        (review(stars=6), "reviews_rating_in_stars"),
+        (review(comment="repeat('x', 2001)"), "reviews_comment_length"),
+        ("INSERT INTO teacher_ratings VALUES ('x', 5, 1)", "teacher_ratings_teacher_exists"),
+        ("INSERT INTO teacher_ratings VALUES ('t', 0, 0)", "teacher_ratings_of_reviews"),
+        (allocation(student="x"), "allocations_student_exists"),
+        (allocation(tutor="x"), "allocations_tutor_exists"),
+        (allocation(subject=""), "allocations_subject_length"),
+        (allocation(times=2), "allocations_made_once"),
+        ("INSERT INTO notifications VALUES (gen_random_uuid(), 'gossip', '', '')", "notifications_kind_known"),
+        (RECIPIENT.format(user="x"), "notification_recipients_user_exists"),
+        (RECIPIENT.format(user="s"), "notification_recipients_notification_exists"),
+        (
+            HANDOUT.format(notification="gen_random_uuid()", course="courses.id"),
+            "notification_handouts_notification_exists",
+        ),
+        (HANDOUT.format(notification="said.id", course="gen_random_uuid()"), "notification_handouts_course_exists"),
     ],
 )
 async def test_the_database_itself_refuses_what_must_not_be(database: str, statement: str, constraint: str) -> None:

@@ -145,6 +145,17 @@ async def test_those_who_come_for_the_first_time_and_those_who_were_here_share_a
     assert await open_visits(pool) == 5
 
 
+async def test_who_leaves_and_was_never_here_leaves_no_trace(pool: Pool) -> None:
+    session_id = await book(pool)
+    went = await goes(pool, A, session_id)
+    assert (went.online, went.turned, went.version, went.joined_at) == (False, False, 0, None)
+    assert await participants.of_person(pool, session_id, "kid") is None
+    async with pool.acquire() as connection:
+        await participants.change(connection, session_id, "kid", mic_allowed=False)
+    went = await goes(pool, A, session_id)
+    assert (went.turned, went.joined_at, went.mic_allowed) == (False, None, False)
+
+
 async def test_a_batch_with_one_that_is_refused_writes_nothing(pool: Pool) -> None:
     session_id = await book(pool)
     people = ("kid", "nobody", "teach")

@@ -62,9 +62,9 @@ class App:
 
 
 @asynccontextmanager
-async def running_app(dsn: str, *, demo_secret: str | None = None) -> AsyncIterator[App]:
-    """The application of one worker, and a pool of the test's own on its database."""
-    settings = Settings(database_url=dsn, jwt_secret=SECRET)
+async def running_app(dsn: str, *, demo_secret: str | None = None, **changes: Any) -> AsyncIterator[App]:
+    """The application of one worker, and a pool of the test's own on its database. `changes` are settings."""
+    settings = Settings(database_url=dsn, jwt_secret=SECRET, **changes)
     app = build(settings, dsn, demo_secret=demo_secret)
     async with database_pool(dsn, size=5) as pool, TestClient(TestServer(app)) as client:
         yield App(client, pool, app[LIVE])
@@ -72,7 +72,14 @@ async def running_app(dsn: str, *, demo_secret: str | None = None) -> AsyncItera
 
 async def contents(pool: Pool) -> dict[str, list[str]]:
     """Everything that stands in the database, but for what comes and goes by itself: to see that nothing changed."""
-    tables = ("bookings", "sessions", "session_messages", "session_events", "session_participants", "session_visits")
+    tables = (
+        *("bookings", "sessions", "session_messages", "session_events", "session_participants", "session_visits"),
+        *("message_reactions", "session_waiters"),
+        *("availability_slots", "availability_series", "reviews", "allocations", "audit_log", "calendar_links"),
+        *("courses", "enrollments"),
+        *("notifications", "notification_recipients", "notification_handouts"),
+        *("whiteboards", "whiteboard_elements"),
+    )
     found = {}
     for table in (*tables, "users"):
         rows = await pool.fetch(f"SELECT t::text AS row FROM {table} t ORDER BY 1")

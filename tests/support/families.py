@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from datetime import UTC, datetime, timedelta
+from itertools import count, pairwise
 from typing import Any, Final
 from uuid import UUID
 
 from handlers.http.routes import Route
 from tests.support.apps import App
+from tests.support.drawings import stroke
+from tests.support.lessons import member
 
 #: What every family writes wherever it can: nobody else may ever be shown it.
 SECRET_WORDS: Final = "what is nobody else's business"
@@ -19,13 +22,33 @@ FILLERS: Final[Mapping[tuple[str, str], str]] = {
     ("sessions", "{ref}"): "lesson_id",
     ("bookings", "{id}"): "lesson_id",
     ("messages", "{id}"): "message_id",
+    ("reactions", "{emoji}"): "emoji",
     ("participants", "{user_id}"): "student",
+    ("availability", "{id}"): "slot_id",
+    ("allocations", "{id}"): "allocation_id",
+    ("notifications", "{id}"): "notification_id",
+    ("courses", "{id}"): "course_id",
+    ("enrollments", "{user_id}"): "student",
+    ("instructor", "{instructor_id}"): "teacher",
+    ("live-sessions", "{ref}"): "class_id",
+    ("bookings", "{id}.ics"): "lesson_file",
+    ("calendar", "{user}.ics"): "student_file",
 }
+
+
+#: Slots lie one after the other, beyond all lessons, so that none is booked.
+_hours: Final = count(400 * 24)
+
+
+def slot_times(hours: int) -> dict[str, str]:
+    """An hour so many hours from now, as a body says it."""
+    start = datetime.now(UTC) + timedelta(hours=hours)
+    return {"start_time": start.isoformat(), "end_time": (start + timedelta(hours=1)).isoformat()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
-    """A student, a teacher, and their lesson."""
+    """A student, a teacher, their lesson, and a live class of the teacher's course that the student is enrolled in."""
 
     student: str
     teacher: str
@@ -33,6 +56,23 @@ class Family:
     lesson_id: UUID
     room_name: str
     message_id: UUID
+    slot_id: UUID
+    allocation_id: UUID
+    notification_id: UUID  # the teacher's
+    course_id: UUID
+    class_id: UUID
+
+    @property
+    def lesson_file(self) -> str:
+        return f"{self.lesson_id}.ics"
+
+    @property
+    def emoji(self) -> str:
+        return "👍"
+
+    @property
+    def student_file(self) -> str:
+        return f"{self.student}.ics"
 
 
 async def make_family(app: App, *, student: str, teacher: str, parent: str) -> Family:
@@ -41,13 +81,29 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
     path = f"/sessions/{lesson_id}"
     said = await app.call(student, "POST", f"{path}/messages", {"text": SECRET_WORDS})
     note = {"text": SECRET_WORDS, "timestamp": "2030-01-01T00:00:00Z"}
+    offered = await app.call(teacher, "POST", "/availability", {"teacher_id": teacher, **slot_times(next(_hours))})
+    allocation = {"studentId": student, "tutorId": teacher, "subjectId": "Mathematics"}
+    assigned = await app.call("boss", "POST", "/admin/allocations", allocation)
+    course = await app.call(teacher, "POST", "/courses", {"title": "Algebra"})
+    course_id = UUID(course.body["id"])
+    enrolled = await app.call(teacher, "POST", f"/courses/{course_id}/enrollments", {"user_id": student})
+    scheduled = {"course_id": str(course_id), "starts_at": "2040-01-01T09:00:00Z"}
+    class_made = await app.call(teacher, "POST", "/live-sessions", scheduled)
     for answer in (
+        course,
+        enrolled,
+        class_made,
         said,
+        offered,
+        assigned,
         await app.call(teacher, "PUT", path, {"status": "active", "notes": [note]}),
         await app.call(teacher, "PATCH", f"{path}/participants/{student}", {"micAllowed": False}),
     ):
         assert answer.status < 300, answer
+    drawing = app.live.whiteboards.begin_draw(member(lesson_id, student), [stroke("a", text=SECRET_WORDS)])
+    await drawing
     room_name = await app.pool.fetchval("SELECT room_name FROM sessions WHERE id = $1", lesson_id)
+    notified = await app.call(teacher, "GET", "/notifications")
     return Family(
         student=student,
         teacher=teacher,
@@ -55,6 +111,11 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
         lesson_id=lesson_id,
         room_name=room_name,
         message_id=UUID(said.body["id"]),
+        slot_id=UUID(offered.body["id"]),
+        allocation_id=UUID(assigned.body["id"]),
+        course_id=course_id,
+        class_id=UUID(class_made.body["_id"]),
+        notification_id=UUID(notified.body[0]["id"]),
     )
 
 
@@ -77,8 +138,8 @@ def fill(route: Route, *families: Family) -> str:
     return path
 
 
-#: A body that the route accepts from those who may, where it takes one.
-BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
+#: A body that the route accepts from those who may; None where it takes none.
+BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any] | None]] = {
     ("POST", "/profiles"): {"user_id": "kid", "role": "student", "profile_data": {"name": "Changed"}},
     ("POST", "/bookings"): {
         "student_id": "kid",
@@ -87,11 +148,29 @@ BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
         "end_time": "2040-01-01T10:00:00Z",
     },
     ("PATCH", "/bookings/{id}"): {"status": "cancelled"},
+    ("POST", "/bookings/{id}/review"): {"rating": 5, "comment": "Patient."},
+    ("POST", "/availability"): {"teacher_id": "teach", **slot_times(30 * 24)},
+    ("POST", "/calendar/rotate"): None,
     ("POST", "/sessions"): {},
     ("PUT", "/sessions/{ref}"): {"notes": []},
+    ("PATCH", "/sessions/{ref}"): {"title": "Changed", "locked": True},
+    ("POST", "/courses"): {"title": "Changed", "instructor_id": "teach"},
+    ("PATCH", "/courses/{id}"): {"title": "Changed"},
+    ("POST", "/courses/{id}/enrollments"): {"user_id": "kid"},
+    ("POST", "/live-sessions"): {
+        "course_id": "00000000-0000-0000-0000-000000000000",
+        "starts_at": "2040-01-01T09:00:00Z",
+    },
+    ("PATCH", "/live-sessions/{ref}/start"): None,
+    ("PATCH", "/live-sessions/{ref}/end"): None,
     ("POST", "/sessions/{ref}/messages"): {"text": "changed"},
     ("PATCH", "/sessions/{ref}/messages/{id}"): {"text": "changed"},
+    ("PUT", "/sessions/{ref}/messages/{id}/reactions/{emoji}"): None,
+    ("PUT", "/sessions/{ref}/pinned-message"): {"id": "00000000-0000-0000-0000-000000000001"},
     ("PATCH", "/sessions/{ref}/participants/{user_id}"): {"wasKicked": True},
+    ("POST", "/admin/allocations"): {"studentId": "kid", "tutorId": "teach2", "subjectId": "Poetry"},
+    ("POST", "/notifications/read-all"): None,
+    ("PATCH", "/notifications/{id}"): {"read": True},
 }
 
 
@@ -99,6 +178,6 @@ def body_for(route: Route) -> Mapping[str, Any] | None:
     """A body that is sound. None: the route takes none."""
     if route.method in ("GET", "HEAD", "DELETE"):
         return None
-    body = BODIES.get((route.method, route.path))
-    assert body is not None, f"{route.method} {route.path} is new: say in {__name__}.BODIES what it takes"
-    return body
+    key = (route.method, route.path)
+    assert key in BODIES, f"{route.method} {route.path} is new: say in {__name__}.BODIES what it takes"
+    return BODIES[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from domain.access import Member
 from domain.identity import Identity, Role
-from store import bookings, sessions, users
+from store import bookings, courses, enrollments, live_sessions, sessions, users
 from store.database import Pool, connect
 
 #: The people of a lesson, with those who may do nothing in it.
@@ -82,6 +82,78 @@ async def book(
         if status != "pending":
             await connection.execute("UPDATE bookings SET status = $2 WHERE id = $1", booking_id, status)
     return booking_id
+
+
+async def make_course(
+    pool: Pool, *, instructor: str = "teach", title: str = "Algebra", students: Sequence[str] = ()
+) -> UUID:
+    """A course with these students, by its id."""
+    course_id = uuid4()
+    async with pool.acquire() as connection, connection.transaction():
+        await courses.insert(connection, course_id=course_id, instructor_id=instructor, title=title, description="")
+    await enroll(pool, course_id, *students)
+    return course_id
+
+
+async def enroll(pool: Pool, course_id: UUID, *students: str, tier: enrollments.Tier | None = None) -> None:
+    """Have known people take part in a course."""
+    async with pool.acquire() as connection, connection.transaction():
+        await courses.locked(connection, course_id)
+        for student in students:
+            await enrollments.save(connection, course_id, student, tier=tier)
+
+
+async def make_class(pool: Pool, number: int, *, max_participants: int | None = None) -> tuple[UUID, list[str]]:
+    """A live class of `teach` with so many students, whom the database knows: its id, and theirs."""
+    students = [f"student-{n:04}" for n in range(number)]
+    await pool.execute(
+        """
+        INSERT INTO users (id, role, first_name)
+        SELECT id, 'student', initcap(id) FROM unnest($1::text[]) AS i (id) ON CONFLICT DO NOTHING
+        """,
+        students,
+    )
+    course_id = await make_course(pool)
+    await pool.execute(
+        "INSERT INTO enrollments (course_id, user_id) SELECT $1, id FROM unnest($2::text[]) AS i (id)",
+        course_id,
+        students,
+    )
+    return await live_session(pool, course_id=course_id, max_participants=max_participants), students
+
+
+async def live_session(
+    pool: Pool,
+    *,
+    course_id: UUID | None = None,
+    students: Sequence[str] = ("kid",),
+    host: str = "teach",
+    status: sessions.Status = "scheduled",
+    max_participants: int | None = None,
+    title: str = "",
+) -> UUID:
+    """A live class, by its id: of this course, or of one that the host makes for it with these students."""
+    if course_id is None:
+        course_id = await make_course(pool, instructor=host, students=students)
+    session_id = uuid4()
+    async with pool.acquire() as connection, connection.transaction():
+        await live_sessions.insert(
+            connection,
+            session_id=session_id,
+            course_id=course_id,
+            host_id=host,
+            title=title,
+            starts_at=datetime.now(UTC) + timedelta(hours=next(_hours)),
+            recording_enabled=False,
+            max_participants=max_participants,
+        )
+        if status != "scheduled":
+            await connection.execute(
+                "UPDATE sessions SET status = $2, ends_at = CASE WHEN $2 = 'ended' THEN now() END WHERE id = $1",
+                session_id,
+                status,
+            )
+    return session_id
 
 
 async def close_chat(pool: Pool, session_id: UUID) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, cast
 
+import msgspec
 import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
@@ -14,7 +16,8 @@ from domain.live import Live
 from domain.people import People
 from domain.tokens import SecretVerifier
 from handlers.http import edge, routes
-from handlers.http.keys import DATABASE, LIVE, PEOPLE, READINESS, VERIFIER
+from handlers.http.keys import CANCEL_NOTICE, DATABASE, LIVE, PEOPLE, READINESS, VERIFIER
+from realtime.events import Event
 from store.database import Pool, connect
 from store.events import LogEntry
 from tests.support.tokens import SECRET, mint
@@ -27,12 +30,16 @@ class Told:
     pool: Pool
     entries: list[LogEntry] = field(default_factory=list)
     people: list[set[str]] = field(default_factory=list)
+    notifications: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def publish(self, entries: Iterable[LogEntry]) -> None:
         self.entries += entries
 
     def person_changed(self, user_ids: Iterable[str]) -> None:
         self.people.append(set(user_ids))
+
+    def tell_people(self, user_ids: Sequence[str], news: Event) -> None:
+        self.notifications += [(user_id, msgspec.json.decode(news.json)) for user_id in user_ids]
 
 
 @dataclass
@@ -92,6 +99,7 @@ async def api(pool: Pool) -> AsyncIterator[Api]:
     app[VERIFIER] = SecretVerifier(SECRET)
     app[PEOPLE] = People(pool)
     app[LIVE] = cast(Live, told)
+    app[CANCEL_NOTICE] = timedelta(0)
     app[READINESS] = is_ready
     routes.apply(app, ["https://app.example"])
     async with TestClient(TestServer(app)) as client:

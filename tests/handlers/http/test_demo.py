@@ -110,3 +110,10 @@ async def test_an_open_lesson_is_found_behind_many_that_are_over(app: App) -> No
         )
         await app.pool.execute("UPDATE bookings SET status = 'cancelled' WHERE id = $1", later)
     assert (await demo.prepare(app.pool)).session_id == open_lesson.session_id
+
+
+async def test_somebody_of_the_sample_school_signs_in_too(app: App) -> None:
+    signed_in = await sign_in(app, "demo-student-001")
+    identity = await SecretVerifier(SECRET).verify(signed_in["token"])
+    assert (identity.user_id, identity.role) == ("demo-student-001", "student")
+    assert signed_in["user"]["name"] == f"{identity.first_name} {identity.last_name}"

@@ -161,7 +161,7 @@ async def error_of(response: ClientResponse, status: int, code: str) -> dict[str
     assert (response.status, document["error"], document["status_code"]) == (status, code, status)
     assert response.content_type == "application/json"
     assert document["message"].endswith(".") or document["message"]
-    assert set(document) <= {"error", "message", "status_code", "fields"}
+    assert set(document) <= {"error", "message", "status_code", "fields", "retry_after"}
     return document
 
 

@@ -432,3 +432,45 @@ async def test_the_name_is_the_one_of_when_it_was_sent(app: App) -> None:
     after = await say(app, session_id)
     assert [message["from"] for message in (await listed(app, session_id)).body] == ["Kid", "Kit Doe"]
     assert (before["from"], after["from"]) == ("Kid", "Kit Doe")
+
+
+async def restrict(app: App, session_id: UUID, column: str, value: object) -> None:
+    await app.pool.execute(f"UPDATE sessions SET {column} = $2 WHERE id = $1", session_id, value)
+
+
+async def test_in_a_muted_chat_the_host_alone_writes(app: App) -> None:
+    session_id = await app.book()
+    message = await say(app, session_id, client_id="c")
+    await restrict(app, session_id, "chat_muted", True)
+    path = f"/sessions/{session_id}/messages"
+    for method, where, body in (("POST", path, {"text": "x"}), ("PATCH", f"{path}/{message['id']}", {"text": "x"})):
+        answer = await app.call("kid", method, where, body)
+        assert (answer.status, answer.error) == (403, "chat_muted")
+    again = await app.call("kid", "POST", path, {"text": "x", "client_id": "c"})
+    assert (again.status, again.body) == (200, message)
+    for who in ("teach", "boss"):
+        await say(app, session_id, who=who)
+
+
+async def test_in_slow_mode_the_answer_says_when_to_come_back(app: App) -> None:
+    session_id = await app.book()
+    await restrict(app, session_id, "slow_mode_seconds", 60)
+    message = await say(app, session_id, client_id="c")
+    path = f"/sessions/{session_id}/messages"
+    refused = await app.call("kid", "POST", path, {"text": "x"})
+    assert (refused.status, refused.error) == (429, "slow_mode")
+    assert refused.headers["Retry-After"] == str(refused.body["retry_after"])
+    assert 50 <= refused.body["retry_after"] <= 60
+    again = await app.call("kid", "POST", path, {"text": "x", "client_id": "c"})
+    assert (again.status, again.body) == (200, message)
+    assert [one["seq"] for one in (await listed(app, session_id)).body] == [1]
+
+
+async def test_one_message_is_shown_as_in_the_list(app: App) -> None:
+    session_id, other = await app.book(), await app.book()
+    message = await say(app, session_id)
+    answer = await app.call("mum", "GET", f"/sessions/{session_id}/messages/{message['id']}")
+    assert (answer.status, answer.body) == (200, message)
+    for where, message_id in ((other, message["id"]), (session_id, "x"), (session_id, str(uuid4()))):
+        missing = await app.call("boss", "GET", f"/sessions/{where}/messages/{message_id}")
+        assert (missing.status, missing.error) == (404, "message_not_found")

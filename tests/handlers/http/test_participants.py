@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,7 +13,7 @@ import pytest
 from store import visits
 from store.visits import Change
 from tests.support.apps import App, contents, running_app
-from tests.support.lessons import MEMBERS, STRANGERS
+from tests.support.lessons import MEMBERS, STRANGERS, live_session, make_course
 
 
 @pytest.fixture
@@ -49,6 +51,7 @@ async def test_a_participant_is_s2s_document_with_online(app: App) -> None:
         UUID(document.pop("_id"))
         for moment in ("joinedAt", "createdAt", "updatedAt"):
             assert document.pop(moment).endswith("Z")
+        assert document.pop("minutes") == 0
     assert student.pop("leftAt").endswith("Z")
     shared = {"sessionId": str(session_id), "wasKicked": False, "micAllowed": True, "cameraAllowed": True}
     assert teacher == shared | {
@@ -59,6 +62,66 @@ async def test_a_participant_is_s2s_document_with_online(app: App) -> None:
         "online": True,
     }
     assert student == shared | {"userId": "kid", "name": "Kid", "role": "student", "online": False}
+
+
+async def test_minutes_are_what_all_visits_add_up_to(app: App) -> None:
+    session_id = await app.book()
+    for _ in range(2):
+        await visit(app, session_id, "kid")
+        await visit(app, session_id, "kid", present=False)
+    first, second = await app.pool.fetch("SELECT id FROM session_visits ORDER BY id")
+    for row, start, end in ((first, 60, 40), (second, 30, 0)):
+        await app.pool.execute(
+            """
+            UPDATE session_visits SET joined_at = now() - make_interval(mins => $2),
+                left_at = now() - make_interval(mins => $3) WHERE id = $1
+            """,
+            row["id"],
+            start,
+            end,
+        )
+    assert [document["minutes"] for document in await listed(app, session_id)] == [50]
+    status, document = await change(app, session_id, "kid", micAllowed=False)
+    assert (status, document["minutes"]) == (200, 50)
+
+
+async def test_a_class_is_led_by_who_made_it_and_taught_by_its_instructor(app: App) -> None:
+    course_id = await make_course(app.pool, instructor="teach2", students=["kid"])
+    session_id = await live_session(app.pool, course_id=course_id, host="boss")
+    for user_id in ("boss", "teach2", "kid"):
+        await visit(app, session_id, user_id)
+    assert [(one["userId"], one["role"]) for one in await listed(app, session_id)] == [
+        ("boss", "instructor"),
+        ("teach2", "instructor"),
+        ("kid", "student"),
+    ]
+
+
+async def test_the_host_takes_the_attendance_home_as_csv(app: App) -> None:
+    session_id = await app.book()
+    await app.pool.execute("UPDATE users SET first_name = '=1+1', last_name = 'Kid' WHERE id = 'kid'")
+    await visit(app, session_id, "kid")
+    await visit(app, session_id, "kid", present=False)
+    await visit(app, session_id, "mum")
+    await app.pool.execute("UPDATE users SET first_name = '=1+1', last_name = 'Kid' WHERE id = 'kid'")
+    path = f"/sessions/{session_id}/participants?format=csv"
+    answer = await app.call("teach", "GET", path)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/csv; charset=utf-8; header=present")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="attendance.csv"'
+    header, *lines = csv.reader(io.StringIO(answer.body))
+    assert header == ["name", "role", "first_joined", "last_left", "minutes"]
+    rows = await app.pool.fetch("SELECT joined_at, left_at FROM session_participants ORDER BY joined_at")
+    moments = [[value and value.isoformat().replace("+00:00", "Z") for value in row] for row in rows]
+    assert lines == [
+        ["'=1+1 Kid", "student", moments[0][0], moments[0][1], "0.0"],
+        ["Mum", "student", moments[1][0], "", "0.0"],
+    ]
+    assert (await app.call("boss", "GET", path)).status == 200
+    for who in ("kid", "mum"):
+        refused = await app.call(who, "GET", path)
+        assert (refused.status, refused.error) == (403, "not_host")
+    unknown = await app.call("teach", "GET", path.replace("csv", "xml"))
+    assert (unknown.status, unknown.error) == (400, "validation_failed")
 
 
 async def test_nobody_has_come_yet(app: App) -> None:

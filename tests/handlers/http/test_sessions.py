@@ -78,6 +78,7 @@ async def test_a_session_is_not_created_by_its_room_name_or_by_strangers(app: Ap
 async def test_neither_a_booking_nor_a_course_is_400(app: App) -> None:
     answer = await app.call("teach", "POST", "/sessions", {})
     assert (answer.status, answer.error) == (400, "validation_failed")
+    assert answer.body["message"] == "courseId and startsAt are required"
 
 
 async def test_the_document_is_s3s(app: App) -> None:

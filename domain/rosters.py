@@ -1,0 +1,134 @@
+"""Who is online in the rooms of this worker, on whichever worker they are.
+
+Every worker keeps a roster of each room that is open there, so that joining asks the database nothing about the others.
+Versions make the roster right whatever order the news arrives in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from domain.identity import full_name
+from realtime.events import Event
+from realtime.hub import Room
+from store import participants
+from store.database import Pool
+from store.participants import Participant
+
+#: Why a person is gone who said so, or of whom nothing else is known.
+LEFT: Final = "left"
+
+
+@dataclass(slots=True)
+class Roster:
+    """Who is online in one room, each as encoded for the ack, and the version of what is known of each person."""
+
+    online: dict[str, bytes] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+
+
+class Rosters:
+    """`find_room(room_id)` is the room, if it is open on this worker."""
+
+    def __init__(self, pool: Pool, find_room: Callable[[str], Room | None]) -> None:
+        self._pool = pool
+        self._find_room = find_room
+        self._rosters: dict[str, Roster] = {}
+
+    async def open(self, room: Room) -> None:
+        """Load the roster of a room that opens on this worker."""
+        roster = self._rosters[room.id] = Roster()
+        for participant in await participants.of_room(self._pool, UUID(room.id)):
+            roster.versions[participant.user_id] = participant.presence_version
+            if participant.online:
+                roster.online[participant.user_id] = _encode(_person_of(participant))
+
+    def forget(self, room: Room) -> None:
+        self._rosters.pop(room.id, None)
+
+    def participants(self, room_id: str) -> msgspec.Raw:
+        """Who is online, as `participants` of an ack: a JSON array."""
+        roster = self._rosters.get(room_id)
+        return msgspec.Raw(b"[%b]" % b",".join(roster.online.values() if roster else ()))
+
+    def person(self, room_id: str, user_id: str) -> dict[str, Any] | None:
+        """One of them."""
+        roster = self._rosters.get(room_id)
+        encoded = roster.online.get(user_id) if roster else None
+        return None if encoded is None else _decode(encoded)
+
+    def online(self, room_id: str) -> list[dict[str, Any]]:
+        """All of them."""
+        roster = self._rosters.get(room_id)
+        return [_decode(person) for person in roster.online.values()] if roster else []
+
+    async def compare(self, session_ids: Sequence[UUID]) -> None:
+        """Compare rosters with the database."""
+        for session_id, joined in (await participants.of_sessions(self._pool, session_ids)).items():
+            room = self._find_room(str(session_id))
+            for participant in joined if room is not None else ():
+                assert room is not None
+                self._apply(
+                    room,
+                    participant.user_id,
+                    participant.online,
+                    participant.presence_version,
+                    _person_of(participant) if participant.online else None,
+                    None,
+                )
+
+    def hear(self, room: Room, news: dict[str, Any]) -> None:
+        """Take news of a person, from this worker or another, and show what changed by it."""
+        self._apply(room, news["userId"], news["online"], news["version"], news.get("person"), news.get("reason"))
+
+    def change(self, room: Room, user_id: str, **changed: Any) -> None:
+        """Keep a roster's line up with an event of the log."""
+        roster = self._rosters.get(room.id)
+        if roster is not None and user_id in roster.online:
+            roster.online[user_id] = _encode(_decode(roster.online[user_id]) | changed)
+
+    def _apply(
+        self,
+        room: Room,
+        user_id: str,
+        online: bool,
+        version: int,
+        document: dict[str, Any] | None,
+        reason: str | None,
+    ) -> None:
+        roster = self._rosters.get(room.id)
+        if roster is None or version < roster.versions.get(user_id, 0):
+            return
+        roster.versions[user_id] = version
+        known = roster.online.get(user_id)
+        if online and document is not None:
+            roster.online[user_id] = _encode(document)
+            if known is None:
+                room.show(Event(name="participantJoined", data=document | {"session_id": room.id}))
+        elif not online and known is not None:
+            del roster.online[user_id]
+            gone = {"userId": user_id, "reason": reason or LEFT, "session_id": room.id}
+            room.show(Event(name="participantLeft", data=gone))
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _person_of(participant: Participant) -> dict[str, Any]:
+    document = {
+        "userId": participant.user_id,
+        "name": full_name(participant.first_name, participant.last_name) or participant.user_id,
+        "role": participant.role,
+        "micAllowed": participant.mic_allowed,
+        "cameraAllowed": participant.camera_allowed,
+        "handRaised": participant.hand_raised,
+        "readSeq": participant.read_seq,
+        "joinedAt": participant.joined_at,
+    }
+    return dict(msgspec.to_builtins(document))

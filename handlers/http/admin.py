@@ -1,0 +1,136 @@
+"""`/admin`: what the school's office sees of its people and of what was done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from domain import people
+from handlers.http.bodies import json_response
+from handlers.http.keys import DATABASE
+from handlers.http.lists import Listing, answer
+from handlers.http.requests import identity_of, query_seq, query_text
+from store import audit, directory
+from store import stats as numbers
+from store.audit import AuditEntry
+from store.directory import Student, Tutor
+
+
+async def stats(request: web.Request) -> web.Response:
+    people.check_is_admin(identity_of(request))
+    counted = await numbers.now(request.app[DATABASE])
+    document = {
+        "students": counted.students,
+        "parents": counted.parents,
+        "tutors": counted.tutors,
+        "upcomingSessions": counted.upcoming_sessions,
+        "liveSessions": counted.live_sessions,
+        "participantsOnline": counted.participants_online,
+        "messagesToday": counted.messages_today,
+        # Nothing is recorded yet.
+        "recordingsBytes": 0,
+    }
+    return json_response(document)
+
+
+async def students(request: web.Request) -> web.StreamResponse:
+    people.check_is_admin(identity_of(request))
+    pool, about = request.app[DATABASE], query_text(request, "q")
+
+    async def read(after: str | None, limit: int) -> list[Student]:
+        return await directory.students(pool, about=about, after=after, limit=limit)
+
+    listing = Listing[Student, str](
+        name="students",
+        read=read,
+        cursor=lambda student: student.id,
+        document=_student,
+        columns=("id", "first_name", "last_name", "email", "parent_id", "parent_email", "timezone", "created_at"),
+        cells=lambda student: (
+            *(student.id, student.first_name, student.last_name, student.email),
+            *(student.parent_id, student.parent_email, student.timezone, student.created_at),
+        ),
+    )
+    return await answer(request, listing, query_text(request, "cursor"))
+
+
+async def tutors(request: web.Request) -> web.StreamResponse:
+    people.check_is_admin(identity_of(request))
+    pool, about = request.app[DATABASE], query_text(request, "q")
+
+    async def read(after: str | None, limit: int) -> list[Tutor]:
+        return await directory.tutors(pool, about=about, after=after, limit=limit)
+
+    listing = Listing[Tutor, str](
+        name="tutors",
+        read=read,
+        cursor=lambda tutor: tutor.id,
+        document=_tutor,
+        columns=(
+            *("id", "first_name", "last_name", "email", "subjects", "topics"),
+            *("rating", "reviews", "timezone", "created_at"),
+        ),
+        cells=lambda tutor: (
+            *(tutor.id, tutor.first_name, tutor.last_name, tutor.email, tutor.subjects, tutor.topics),
+            *(tutor.rating, tutor.reviews, tutor.timezone, tutor.created_at),
+        ),
+    )
+    return await answer(request, listing, query_text(request, "cursor"))
+
+
+async def audit_log(request: web.Request) -> web.StreamResponse:
+    people.check_is_admin(identity_of(request))
+    pool, about = request.app[DATABASE], query_text(request, "q")
+
+    async def read(before: int | None, limit: int) -> list[AuditEntry]:
+        return await audit.newest(pool, about=about, before=before, limit=limit)
+
+    listing = Listing[AuditEntry, int](
+        name="audit",
+        read=read,
+        cursor=lambda entry: entry.id,
+        document=_entry,
+        columns=("id", "at", "actor_id", "action", "subject", "details"),
+        cells=lambda entry: (entry.id, entry.at, entry.actor_id, entry.action, entry.subject, entry.details),
+    )
+    return await answer(request, listing, query_seq(request, "cursor"))
+
+
+def _student(student: Student) -> dict[str, Any]:
+    parent = {"id": student.parent_id, "email": student.parent_email}
+    return {
+        "id": student.id,
+        "first_name": student.first_name,
+        "last_name": student.last_name,
+        "email": student.email,
+        "timezone": student.timezone,
+        "created_at": student.created_at,
+        "parent": parent if student.parent_id is not None else None,
+    }
+
+
+def _tutor(tutor: Tutor) -> dict[str, Any]:
+    return {
+        "id": tutor.id,
+        "first_name": tutor.first_name,
+        "last_name": tutor.last_name,
+        "email": tutor.email,
+        "subjects": tutor.subjects,
+        "topics": tutor.topics,
+        "timezone": tutor.timezone,
+        "created_at": tutor.created_at,
+        "rating": tutor.rating,
+        "reviews": tutor.reviews,
+    }
+
+
+def _entry(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "at": entry.at,
+        "actor_id": entry.actor_id,
+        "action": entry.action,
+        "subject": entry.subject,
+        "details": entry.details,
+    }
