@@ -13,6 +13,7 @@ from store.database import Connection, Executor
 from store.errors import translated
 
 Action = Literal[
+    "content_deleted",
     "course_changed",
     "enrollment_ended",
     "message_deleted",
@@ -20,6 +21,8 @@ Action = Literal[
     "participant_readmitted",
     "permissions_changed",
     "profile_saved",
+    "recording_deleted",
+    "recording_expired",
     "student_enrolled",
     "tutor_assigned",
     "tutor_unassigned",

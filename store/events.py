@@ -29,6 +29,7 @@ Kind = Literal[
     "permissions_changed",
     "participant_kicked",
     "whiteboard_cleared",
+    "recording_state",
 ]
 
 

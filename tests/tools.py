@@ -114,11 +114,14 @@ def install_system_packages() -> None:
 
 
 def install_node_modules() -> None:
-    """The official Socket.IO client for Node.js, as package-lock.json has it."""
-    lock = ROOT / "package-lock.json"
-    wanted = json.loads(lock.read_text("utf-8"))["packages"]["node_modules/socket.io-client"]["version"]
-    package = NODE_MODULES / "socket.io-client" / "package.json"
-    if package.exists() and json.loads(package.read_text("utf-8"))["version"] == wanted:
+    """The official clients for Node.js, of Socket.IO and of tus, as package-lock.json has them."""
+    locked = json.loads((ROOT / "package-lock.json").read_text("utf-8"))["packages"]
+    packages = {name: NODE_MODULES / name / "package.json" for name in ("socket.io-client", "tus-js-client")}
+    if all(
+        package.exists()
+        and json.loads(package.read_text("utf-8"))["version"] == locked[f"node_modules/{name}"]["version"]
+        for name, package in packages.items()
+    ):
         return
     arguments = ["ci", "--ignore-scripts"]
     npm = shutil.which("npm") if shutil.which("node") else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from domain.live import Live
-from handlers.encounters import membership, messages, participants, sessions, whiteboard
+from handlers.encounters import membership, messages, participants, recordings, sessions, whiteboard
 from handlers.encounters.payloads import InSession
 from realtime.transport import Answer, Connection
 
@@ -29,6 +29,9 @@ EVENTS: Final[Mapping[str, tuple[type[InSession], Act]]] = {
     "admit": (participants.Admit, participants.admit),
     "setSession": (sessions.SetSession, sessions.configure),
     "endSession": (InSession, sessions.end),
+    "startRecording": (InSession, recordings.start),
+    "stopRecording": (recordings.StopRecording, recordings.stop),
+    "consent": (recordings.Consent, recordings.consent),
     "whiteboard": (whiteboard.Draw, whiteboard.draw),
     "getWhiteboard": (whiteboard.GetWhiteboard, whiteboard.show),
     "clearWhiteboard": (InSession, whiteboard.clear),

@@ -70,6 +70,7 @@ async def join(live: Live, connection: Connection, request: JoinSession) -> Repl
             status=live.status(room),
             settings=live.settings(room),
             pinned_message_id=live.pinned_message(room),
+            recording_id=live.recording(room),
         ),
         "participants": live.presence.participants(room_id),
         "you": (live.presence.person(room_id, member.user_id) or _entry(member)) | {"is_host": member.is_host},

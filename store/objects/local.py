@@ -28,6 +28,7 @@ class LocalStore:
     """
 
     def __init__(self, root: Path) -> None:
+        root = root.absolute()  # other programs are given paths, and stand elsewhere
         self._root = root
         self._objects = root / "objects"
         self._incoming = root / "incoming"
@@ -77,9 +78,9 @@ class LocalStore:
 
     async def begin(self, key: str, content_type: str) -> str:
         checked(key)
-        state = str(uuid4())
-        await _in_thread(partial(self._begin, self._incoming / state))
-        return state
+        name = str(uuid4())
+        await _in_thread(partial(self._begin, self._incoming / name))
+        return _state(name, 0)
 
     def _begin(self, path: Path) -> None:
         self._make_folders()
@@ -87,38 +88,41 @@ class LocalStore:
             pass
 
     async def resume(self, key: str, state: str) -> LocalUpload:
-        source = self._on_its_way(state)
+        source, offset = self._on_its_way(state)
         try:
             file = await _in_thread(partial(_open, source, "r+b"))
+            await _in_thread(partial(_cut, file, offset))
         except FileNotFoundError:
             raise ObjectMissing(key) from None
-        offset = await _in_thread(partial(file.seek, 0, os.SEEK_END))
-        return LocalUpload(file, source, self._path(key), state, offset)
+        return LocalUpload(file, source, self._path(key), offset)
 
     async def give_up(self, key: str, state: str) -> None:
         with suppress(FileNotFoundError):
-            await _in_thread(partial(os.unlink, self._on_its_way(state)))
+            await _in_thread(partial(os.unlink, self._on_its_way(state)[0]))
 
     async def link(self, key: str, *, seconds: int, content_type: str, disposition: str) -> str | None:
         return None
+
+    async def source(self, key: str, *, seconds: int) -> str:
+        return str(self._path(key))
 
     async def close(self) -> None: ...
 
     def _path(self, key: str) -> Path:
         return self._objects / checked(key)
 
-    def _on_its_way(self, state: str) -> Path:
-        return self._incoming / str(UUID(state))
+    def _on_its_way(self, state: str) -> tuple[Path, int]:
+        name, _, offset = state.partition(":")
+        return self._incoming / str(UUID(name)), int(offset)
 
 
 class LocalUpload:
     """A file on its way into a folder."""
 
-    def __init__(self, file: FileIO, source: Path, target: Path, state: str, offset: int) -> None:
+    def __init__(self, file: FileIO, source: Path, target: Path, offset: int) -> None:
         self._file = file
         self._source = source
         self._target = target
-        self._state = state
         self._written = offset
         self._gathered = bytearray()
 
@@ -135,11 +139,14 @@ class LocalUpload:
         await self._flush()
         await _in_thread(partial(os.fsync, self._file.fileno()))
         self._file.close()
-        return self._state
+        return _state(self._source.name, self._written)
 
     async def finish(self) -> None:
         await self.keep()
         await _in_thread(self._move)
+
+    def drop(self) -> None:
+        self._file.close()
 
     async def _flush(self) -> None:
         gathered, self._gathered = self._gathered, bytearray()
@@ -159,6 +166,23 @@ class LocalUpload:
 
 def _open(path: Path, mode: Literal["rb", "r+b"]) -> FileIO:
     return open(path, mode, buffering=0)  # its owner closes it
+
+
+def _state(name: str, offset: int) -> str:
+    """Which file, and how much of it was kept: what was written after that may have holes, should the machine go."""
+    return f"{name}:{offset}"
+
+
+def _cut(file: FileIO, offset: int) -> None:
+    """Take off what was written and not kept. Raises FileNotFoundError where not even that is there."""
+    try:
+        if file.seek(0, os.SEEK_END) < offset:
+            raise FileNotFoundError(file.name)
+        file.truncate(offset)
+        file.seek(offset)
+    except OSError:
+        file.close()
+        raise
 
 
 def _write_all(file: FileIO, data: bytearray) -> None:

@@ -57,6 +57,9 @@ class Upload(Protocol):
     async def finish(self) -> None:
         """The file is whole, and can be read under its key from now on. Raises ObjectsAway."""
 
+    def drop(self) -> None:
+        """Let go of it: what was written since the last :meth:`keep` is lost."""
+
 
 class ObjectStore(Protocol):
     """Files by key. Every method raises ObjectsAway; a key that is none of ours is a ValueError."""
@@ -77,13 +80,17 @@ class ObjectStore(Protocol):
         """Begin an upload: the state to resume it from."""
 
     async def resume(self, key: str, state: str) -> Upload:
-        """Go on with an upload. Raises ObjectMissing where it was finished, given up or swept."""
+        """Go on with an upload from where it was kept last. Raises ObjectMissing where it was finished, given up or
+        swept."""
 
     async def give_up(self, key: str, state: str) -> None:
         """Remove what an upload has written. That there is nothing is no error."""
 
     async def link(self, key: str, *, seconds: int, content_type: str, disposition: str) -> str | None:
         """A URL that serves the file to whoever has it, for so long, under these headers. None: read it here."""
+
+    async def source(self, key: str, *, seconds: int) -> str:
+        """Where another program of this machine reads the file: a path, or a URL that is good for so long."""
 
     async def close(self) -> None: ...
 

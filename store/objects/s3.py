@@ -147,6 +147,11 @@ class S3Store:
             )
         return url
 
+    async def source(self, key: str, *, seconds: int) -> str:
+        url = await self.link(key, seconds=seconds, content_type="application/octet-stream", disposition="attachment")
+        assert url is not None, "a bucket signs its links"
+        return url
+
     async def close(self) -> None:
         await self._stack.aclose()
         self._client = None
@@ -223,6 +228,9 @@ class S3Upload:
             await self._put(bytes(self.gathered))
             self.gathered.clear()
         await self._store.complete(self._key, self._upload_id, self._etags)
+
+    def drop(self) -> None:
+        self.gathered.clear()
 
     async def _put(self, part: bytes) -> None:
         number = len(self._etags) + 1

@@ -1,0 +1,89 @@
+"""What is cleared away behind the files: uploads that nobody finished, objects that nobody needs, rows of files that
+failed long ago. Every worker looks now and then; what it takes, no other takes at that time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from domain.arrivals import LEASE_SECONDS
+from domain.errors import EncountersError
+from domain.uploads import Uploads
+from store import files, uploads
+from store.errors import Away
+
+#: Seconds between two looks of a worker, about.
+LOOK_SECONDS: Final = 60.0
+JITTER: Final = 0.2
+#: Objects that are looked up at a time.
+AT_A_TIME: Final = 20
+#: Rows of failed files that are deleted in one statement.
+ROWS_AT_A_TIME: Final = 500
+#: How long it stays readable why a file failed.
+FAILED_KEPT: Final = timedelta(days=30)
+
+logger = structlog.get_logger(__name__)
+
+
+class Sweeper:
+    """This worker's part in it."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+        self._pool = uploads.pool
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._sweep_forever(), name="sweeper")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def sweep(self) -> None:
+        """Clear away everything whose time has come. Raises Away; whoever comes next goes on from there."""
+        await self._end_uploads()
+        await self._delete_objects()
+        before = datetime.now(UTC) - FAILED_KEPT
+        while await files.forget_failed(self._pool, before=before, limit=ROWS_AT_A_TIME):
+            pass
+
+    async def _end_uploads(self) -> None:
+        holder = uuid4()
+        while expired := await uploads.take_expired(self._pool, holder, seconds=LEASE_SECONDS, limit=1):
+            for upload in expired:
+                file = await files.find(self._pool, upload.file_id)
+                if file is None:
+                    continue
+                try:
+                    await self._uploads.settle(file, upload, holder)
+                except EncountersError as error:
+                    # It has failed, or somebody came for it after all.
+                    logger.info("uploads.not_taken", file=str(upload.file_id), reason=error.message)
+                else:
+                    logger.info("uploads.expired", file=str(upload.file_id), offset=upload.offset)
+
+    async def _delete_objects(self) -> None:
+        while keys := await files.objects_to_delete(self._pool, limit=AT_A_TIME):
+            for key in keys:
+                await self._uploads.objects.delete(key)
+                await files.object_deleted(self._pool, key)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            # Before the first look, too: workers that start have more urgent things to do.
+            await asyncio.sleep(LOOK_SECONDS * random.uniform(1 - JITTER, 1 + JITTER))
+            try:
+                await self.sweep()
+            except Away as error:
+                logger.info("sweeper.waits", reason=str(error))
+            except Exception:
+                logger.exception("sweeper.failed")

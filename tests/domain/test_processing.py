@@ -1,0 +1,110 @@
+"""Files are looked through once, by whoever is there, and what breaks off leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain import processing
+from domain.processing import MAX_TRIES, NOT_THROUGH, Processing
+from domain.sweeper import Sweeper
+from media.job import Facts, Job
+from media.pool import MediaPool
+from tests.support.apps import App, running_app
+from tests.support.media import make
+from tests.support.sending import send
+
+
+class Slow(MediaPool):
+    """Media work that takes as long as it is let, and writes what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def run(self, job: Job) -> Facts:
+        self.began.set()
+        await self.goes_on.wait()
+        assert job.thumbnail is not None
+        await asyncio.to_thread(Path(job.thumbnail).write_bytes, b"\xff\xd8\xff a picture")
+        return Facts(seconds=2.0, has_thumbnail=True)
+
+
+@pytest.fixture
+async def app(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
+    # The application's own does nothing in these tests.
+    monkeypatch.setattr(Processing, "start", lambda self: None)
+    async with running_app(database) as app:
+        yield app
+
+
+@pytest.fixture
+async def file_id(app: App, tmp_path: Path) -> UUID:
+    lesson_id = await app.book()
+    film = await asyncio.to_thread(lambda: make(tmp_path / "lesson.mp4").read_bytes())
+    return await send(app, "teach", film, kind="recording", session_id=str(lesson_id))
+
+
+async def row_of(app: App, file_id: UUID) -> Any:
+    return await app.pool.fetchrow("SELECT * FROM files WHERE id = $1", file_id)
+
+
+async def test_a_file_that_nobody_comes_to_the_end_of_fails(app: App, file_id: UUID, tmp_path: Path) -> None:
+    await app.pool.execute("UPDATE files SET tries = $2 WHERE id = $1", file_id, MAX_TRIES)
+    await Processing(app.uploads, Slow(), tmp_path / "work").work()
+    row = await row_of(app, file_id)
+    assert (row["state"], row["reason"]) == ("failed", NOT_THROUGH)
+
+
+async def test_a_worker_that_leaves_leaves_its_file_to_the_next_at_once(
+    app: App, file_id: UUID, tmp_path: Path
+) -> None:
+    media = Slow()
+    leaving = asyncio.create_task(Processing(app.uploads, media, tmp_path / "work").work())
+    await media.began.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    row = await row_of(app, file_id)
+    assert (row["state"], row["lease_holder"], row["tries"]) == ("processing", None, 0)
+    media.goes_on.set()
+    assert await Processing(app.uploads, media, tmp_path / "work").work() == 1
+    assert (await row_of(app, file_id))["state"] == "ready"
+    assert await asyncio.to_thread(lambda: list((tmp_path / "work").iterdir())) == []
+
+
+async def test_who_was_taken_for_gone_changes_nothing_any_more(
+    app: App, file_id: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processing, "RENEW_SECONDS", 0.1)
+    media, other = Slow(), uuid4()
+    late = asyncio.create_task(Processing(app.uploads, media, tmp_path / "work").work())
+    await media.began.wait()
+    await app.pool.execute(
+        "UPDATE files SET lease_holder = $2, lease_until = now() + interval '1 hour' WHERE id = $1", file_id, other
+    )
+    assert await late == 1
+    row = await row_of(app, file_id)
+    assert (row["state"], row["lease_holder"], row["thumbnail_key"]) == ("processing", other, None)
+
+
+async def test_objects_that_were_made_for_nothing_are_swept(app: App, file_id: UUID, tmp_path: Path) -> None:
+    media = Slow()
+    working = Processing(app.uploads, media, tmp_path / "work")
+    late = asyncio.create_task(working.work())
+    await media.began.wait()
+    await app.pool.execute("UPDATE files SET lease_holder = $2 WHERE id = $1", file_id, uuid4())
+    media.goes_on.set()
+    await late
+    [made] = await app.pool.fetch("SELECT key, due_at > now() AS later FROM objects_to_delete")
+    assert made["later"]
+    assert await app.uploads.objects.stat(made["key"]) is not None
+    await app.pool.execute("UPDATE objects_to_delete SET due_at = now()")
+    await Sweeper(app.uploads).sweep()
+    assert await app.uploads.objects.stat(made["key"]) is None
