@@ -17,7 +17,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 CLIENT = ROOT / "node_modules" / "socket.io-client"
 VENDORED = ("socket.io.esm.min.js", "socket.io.esm.min.js.map")
-INSTALL = ["ci", "--ignore-scripts"]
+INSTALL = ["ci", "--ignore-scripts", "--omit=dev"]
 
 
 def npm_on_path() -> str | None:

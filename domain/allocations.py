@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -12,17 +11,16 @@ from domain.errors import NotFound, invalid
 from domain.identity import Identity
 from domain.live import Live
 from domain.notifications import Told
+from domain.refusals import Meanings, refusals_named
 from store import allocations, audit, users
 from store.database import Connection, Pool
-from store.errors import Refused, translated
+from store.errors import translated
 from store.users import User
 
-_NO_STUDENT: Final = {"student_id": "is not the id of a known student"}
-_NO_TUTOR: Final = {"tutor_id": "is not the id of a known teacher"}
 #: Somebody may have been removed since they were looked up.
-_REFUSALS: Final[Mapping[str, Mapping[str, str]]] = {
-    allocations.STUDENT_EXISTS: _NO_STUDENT,
-    allocations.TUTOR_EXISTS: _NO_TUTOR,
+_REFUSALS: Final[Meanings] = {
+    allocations.STUDENT_EXISTS: lambda: invalid({"student_id": people.NO_STUDENT}),
+    allocations.TUTOR_EXISTS: lambda: invalid({"tutor_id": people.NO_TEACHER}),
 }
 
 
@@ -35,54 +33,40 @@ class NewAllocation:
     subject_id: str
 
 
-def check_people(student: User | None, tutor: User | None) -> tuple[User, User]:
-    """The student and the tutor. Raises BadRequest naming who is not known as a student, or as a teacher."""
-    if student is not None and student.role != "student":
-        student = None
-    if tutor is not None and tutor.role != "teacher":
-        tutor = None
-    if student is not None and tutor is not None:
-        return student, tutor
-    raise invalid((_NO_STUDENT if student is None else {}) | (_NO_TUTOR if tutor is None else {}))
-
-
 async def assign(live: Live, identity: Identity, new: NewAllocation) -> tuple[UUID, bool]:
     """Give a student a tutor, who is told of it: the allocation's id, and whether it is new. Again: nothing happens.
 
     Raises Forbidden, or BadRequest naming the people who are not known as that.
     """
     people.check_is_admin(identity)
-    student, tutor = check_people(
-        await users.find(live.pool, new.student_id), await users.find(live.pool, new.tutor_id)
+    student, tutor = people.check_student_and_teacher(
+        await users.find(live.pool, new.student_id),
+        await users.find(live.pool, new.tutor_id),
+        teacher_field="tutor_id",
     )
     told: list[Told] = []
-    try:
-        with translated():
-            async with live.pool.acquire() as connection, connection.transaction():
-                allocation_id, is_new = await allocations.insert(
+    with refusals_named(_REFUSALS), translated():
+        async with live.pool.acquire() as connection, connection.transaction():
+            allocation_id, is_new = await allocations.insert(
+                connection,
+                student_id=new.student_id,
+                tutor_id=new.tutor_id,
+                subject_id=new.subject_id,
+                created_by=identity.user_id,
+            )
+            if is_new:
+                told.append(await _tell_tutor(connection, allocation_id, student, tutor, new.subject_id))
+                await audit.append(
                     connection,
-                    student_id=new.student_id,
-                    tutor_id=new.tutor_id,
-                    subject_id=new.subject_id,
-                    created_by=identity.user_id,
+                    actor_id=identity.user_id,
+                    action="tutor_assigned",
+                    subject=new.student_id,
+                    details={
+                        "allocation_id": allocation_id,
+                        "tutor_id": new.tutor_id,
+                        "subject_id": new.subject_id,
+                    },
                 )
-                if is_new:
-                    told = [await _tell_tutor(connection, allocation_id, student, tutor, new.subject_id)]
-                    await audit.append(
-                        connection,
-                        actor_id=identity.user_id,
-                        action="tutor_assigned",
-                        subject=new.student_id,
-                        details={
-                            "allocation_id": allocation_id,
-                            "tutor_id": new.tutor_id,
-                            "subject_id": new.subject_id,
-                        },
-                    )
-    except Refused as refused:
-        if refused.constraint in _REFUSALS:
-            raise invalid(_REFUSALS[refused.constraint]) from refused
-        raise
     notifications.push(live, *told)
     return allocation_id, is_new
 

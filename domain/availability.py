@@ -1,13 +1,12 @@
 """Availability: which slots a teacher may offer, how a weekly series becomes slots, and the acts on them.
 
 A teacher who has a slot that is not over yet *publishes*: bookings with them then need a free slot around the whole
-lesson (:mod:`domain.bookings`). A slot is booked as a whole, by any pending or confirmed booking that overlaps it.
+lesson (:mod:`domain.bookings`). A slot is booked as a whole, by any booking that overlaps it and is not cancelled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
@@ -17,15 +16,18 @@ from zoneinfo import ZoneInfo
 from domain.bookings import PAST_TOLERANCE
 from domain.errors import Conflict, EncountersError, Forbidden, NotFound, invalid
 from domain.identity import Identity
-from domain.people import timezone_problem
+from domain.people import NO_TEACHER, timezone_problem
+from domain.refusals import Meanings, refusals_named
 from domain.wall_clock import WEEK, moment_of
-from store import availability, bookings, users
-from store.availability import Series, Slot, Span
-from store.errors import Refused, translated
+from store import audit, availability, bookings, users
+from store.audit import Action
+from store.availability import Series, Slot
+from store.bookings import Span
+from store.errors import translated
 from store.users import User
 
 if TYPE_CHECKING:
-    from store.database import Pool
+    from store.database import Connection, Pool
 
 #: The shortest and the longest slot. One booking takes a whole slot: a day is better offered in several.
 MIN_LENGTH: Final = timedelta(minutes=5)
@@ -34,13 +36,17 @@ MAX_LENGTH: Final = timedelta(hours=12)
 MAX_AHEAD: Final = timedelta(days=731)
 #: A year of one weekday, both ends included.
 MAX_SERIES_SLOTS: Final = 53
-
-_NO_TEACHER: Final = "is not the id of a known teacher"
+#: As an end, the next day's beginning: a day has no 24:00 in Python.
+MIDNIGHT: Final = time(0)
+DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weekly:
-    """Every week on this weekday (ISO, 1 is Monday), on the wall clock of a time zone, to the day `until`."""
+    """Every week on this weekday (ISO, 1 is Monday), on the wall clock of a time zone, to the day `until`.
+
+    An `end` at midnight is the next day's beginning.
+    """
 
     weekday: int
     start: time
@@ -59,7 +65,7 @@ def check_may_publish(identity: Identity, teacher_id: str) -> None:
 def check_teacher(teacher: User | None) -> None:
     """Raise BadRequest for somebody who is not known as a teacher."""
     if teacher is None or teacher.role != "teacher":
-        raise invalid({"teacher_id": _NO_TEACHER})
+        raise invalid({"teacher_id": NO_TEACHER})
 
 
 def check_time(start: datetime, end: datetime, now: datetime) -> None:
@@ -94,7 +100,8 @@ def spans_of(weekly: Weekly, now: datetime) -> Sequence[Span]:
     problems = {}
     if problem := timezone_problem(weekly.timezone):
         problems["weekly.timezone"] = problem
-    if problem := _length_problem(_on_the_wall(weekly.end) - _on_the_wall(weekly.start), "start on the same day"):
+    end_on_the_wall = DAY if weekly.end == MIDNIGHT else _on_the_wall(weekly.end)
+    if problem := _length_problem(end_on_the_wall - _on_the_wall(weekly.start), "start on the same day"):
         problems["weekly.end"] = problem
     if weekly.until > (now + MAX_AHEAD).date():
         problems["weekly.until"] = f"must be at most {MAX_AHEAD.days} days ahead"
@@ -105,7 +112,8 @@ def spans_of(weekly: Weekly, now: datetime) -> Sequence[Span]:
     day = today + timedelta(days=(weekly.weekday - today.isoweekday()) % 7)
     spans = []
     while day <= weekly.until:
-        start, end = moment_of(day, weekly.start, zone), moment_of(day, weekly.end, zone)
+        last_day = day + DAY if weekly.end == MIDNIGHT else day
+        start, end = moment_of(day, weekly.start, zone), moment_of(last_day, weekly.end, zone)
         if start is not None and end is not None and start >= now:
             spans.append((start, end))
         day += WEEK
@@ -131,7 +139,7 @@ async def publish(pool: Pool, identity: Identity, teacher_id: str, start: dateti
     """
     check_may_publish(identity, teacher_id)
     check_time(start, end, datetime.now(UTC))
-    [slot] = await _publish(pool, teacher_id, [(start, end)])
+    [slot] = await _publish(pool, identity, teacher_id, [(start, end)])
     return slot.id
 
 
@@ -147,18 +155,22 @@ async def publish_weekly(pool: Pool, identity: Identity, teacher_id: str, weekly
         timezone=weekly.timezone,
         until=weekly.until,
     )
-    return await _publish(pool, teacher_id, spans, series)
+    return await _publish(pool, identity, teacher_id, spans, series)
 
 
-async def _publish(pool: Pool, teacher_id: str, spans: Sequence[Span], series: Series | None = None) -> Sequence[Slot]:
+async def _publish(
+    pool: Pool, identity: Identity, teacher_id: str, spans: Sequence[Span], series: Series | None = None
+) -> Sequence[Slot]:
     check_teacher(await users.find(pool, teacher_id))
     named = [(uuid4(), span) for span in spans]
-    with _refusals_named(), translated():
+    with refusals_named(_REFUSALS), translated():
         async with pool.acquire() as connection, connection.transaction():
             await bookings.take_turns(connection, [teacher_id])
             if overlapping := await availability.starts_that_overlap(connection, teacher_id, spans):
                 raise _overlaps(overlapping if series is not None else ())
             await availability.insert(connection, teacher_id=teacher_id, spans=named, series=series)
+            if identity.is_admin:
+                await _note(connection, identity, "availability_added", teacher_id, [slot_id for slot_id, _ in named])
             return await availability.found(connection, [slot_id for slot_id, _ in named])
 
 
@@ -178,21 +190,24 @@ async def delete(pool: Pool, identity: Identity, slot_id: UUID, *, with_rest: bo
             deleted = await availability.delete_free(connection, slot, rest_after=rest_after)
             if not deleted and await availability.find(connection, slot_id) is None:
                 raise unknown_slot()  # somebody else was quicker
+            if deleted:
+                await _note(connection, identity, "availability_deleted", slot.teacher_id, deleted)
     if not deleted:
         raise Conflict("The slot is booked; cancel the booking first.", code="slot_booked")
-    return deleted
+    return len(deleted)
 
 
-@contextmanager
-def _refusals_named() -> Iterator[None]:
-    """Say what a constraint's name means here."""
-    try:
-        yield
-    except Refused as refused:
-        error = _REFUSALS.get(refused.constraint)
-        if error is None:
-            raise
-        raise error() from refused
+async def _note(
+    connection: Connection, identity: Identity, action: Action, teacher_id: str, slot_ids: Sequence[UUID]
+) -> None:
+    """Write into the audit log what was done to a teacher's slots."""
+    await audit.append(
+        connection,
+        actor_id=identity.user_id,
+        action=action,
+        subject=teacher_id,
+        details={"slot_ids": slot_ids},
+    )
 
 
 def _overlaps(starts: Sequence[datetime] = ()) -> EncountersError:
@@ -204,8 +219,8 @@ def _overlaps(starts: Sequence[datetime] = ()) -> EncountersError:
 
 
 #: Somebody may have been removed since they were looked up.
-_REFUSALS: Final[Mapping[str, Callable[[], EncountersError]]] = {
+_REFUSALS: Final[Meanings] = {
     availability.SLOTS_APART: _overlaps,
-    availability.TEACHER_EXISTS: lambda: invalid({"teacher_id": _NO_TEACHER}),
-    availability.SERIES_TEACHER_EXISTS: lambda: invalid({"teacher_id": _NO_TEACHER}),
+    availability.TEACHER_EXISTS: lambda: invalid({"teacher_id": NO_TEACHER}),
+    availability.SERIES_TEACHER_EXISTS: lambda: invalid({"teacher_id": NO_TEACHER}),
 }

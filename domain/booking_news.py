@@ -56,7 +56,8 @@ async def tell_changed(connection: Connection, before: Booking, after: Booking, 
 
 
 def _people_but(actor_id: str, booking: Booking) -> list[str]:
-    people = (booking.teacher_id, booking.student_id, booking.student_parent_id, booking.parent_id)
+    # A student may name anybody as their parent, who hears nothing of it before they have said yes.
+    people = (booking.teacher_id, booking.student_id, booking.accepted_parent_id, booking.parent_id)
     return [person for person in people if person is not None and person != actor_id]
 
 

@@ -8,15 +8,15 @@
        ▼            ▼
       cancelled ◄───┘
 
-The teacher confirms and completes, either side cancels and reschedules. Completed and cancelled are final.
+The teacher confirms and completes, either side cancels and reschedules. A pending booking may be completed, too: that
+implies its confirmation. Completed and cancelled are final. A lesson whose session has started is not moved any more.
 A booking and its session are made and changed in one transaction. With a teacher who publishes availability
 (:mod:`domain.availability`), a lesson lies inside one of their free slots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -28,17 +28,19 @@ from domain.booking_news import is_moved
 from domain.errors import BadRequest, Conflict, EncountersError, Forbidden, NotFound, invalid
 from domain.identity import Identity
 from domain.notifications import Told
-from domain.people import timezone_problem
+from domain.people import NO_STUDENT, NO_TEACHER, check_student_and_teacher, timezone_problem
+from domain.refusals import Meanings, refusals_named
 from domain.wall_clock import weekly_from
-from store import availability, bookings, sessions, users
+from store import audit, availability, bookings, sessions, users
 from store.availability import Obstacle
 from store.bookings import Booking, Status
-from store.errors import Refused, translated
+from store.errors import translated
+from store.sessions import Status as SessionStatus
 from store.users import User
 
 if TYPE_CHECKING:
     from domain.live import Live
-    from store.database import Executor
+    from store.database import Connection, Executor
 
 MAX_DURATION: Final = timedelta(hours=8)
 #: How far a start may lie in the past: clocks differ, and a request takes its time.
@@ -51,13 +53,11 @@ NO_NOTICE: Final = timedelta(0)
 #: Who speaks for a booking: the student's family (they, their parent, the booking's parent), or the teacher.
 Side = Literal["family", "teacher", "admin"]
 
-_NO_STUDENT: Final = "is not the id of a known student"
-_NO_TEACHER: Final = "is not the id of a known teacher"
-
 #: From each state: the states that can be asked for, and who may.
 TRANSITIONS: Final[Mapping[Status, Mapping[Status, frozenset[Side]]]] = {
     "pending": {
         "confirmed": frozenset({"teacher", "admin"}),
+        "completed": frozenset({"teacher", "admin"}),
         "cancelled": frozenset({"family", "teacher", "admin"}),
     },
     "confirmed": {
@@ -144,20 +144,6 @@ def check_may_book(identity: Identity, student_id: str, student: User | None) ->
     raise Forbidden("Only the student, their parent or an administrator may book for this student.")
 
 
-def check_people(student: User | None, teacher: User | None) -> tuple[User, User]:
-    """The student and the teacher. Raises BadRequest naming who is not known as that."""
-    if student is None or student.role != "student":
-        student = None
-    if teacher is None or teacher.role != "teacher":
-        teacher = None
-    if student is not None and teacher is not None:
-        return student, teacher
-    problems = {"student_id": _NO_STUDENT} if student is None else {}
-    if teacher is None:
-        problems["teacher_id"] = _NO_TEACHER
-    raise invalid(problems)
-
-
 def check_time(start: datetime, end: datetime, now: datetime) -> None:
     """Raise BadRequest for a lesson that ends before it starts, is longer than MAX_DURATION, or past."""
     problems = {}
@@ -183,18 +169,24 @@ def starts_of(start: datetime, repeat: Repeat) -> Sequence[datetime]:
 
 
 def changed(
-    booking: Booking, side: Side, change: BookingChange, now: datetime, *, cancel_notice: timedelta = NO_NOTICE
+    booking: Booking,
+    side: Side,
+    change: BookingChange,
+    now: datetime,
+    *,
+    session_status: SessionStatus = "scheduled",
+    cancel_notice: timedelta = NO_NOTICE,
 ) -> Booking:
     """The booking as it is after `change`; itself where that changes nothing.
 
-    `cancel_notice`: how long before the start the family may last cancel or reschedule.
-    Raises BadRequest, Forbidden, or Conflict (`invalid_transition`, `too_late`).
+    `session_status` is its session's; `cancel_notice`: how long before the start the family may last cancel or
+    reschedule. Raises BadRequest, Forbidden, or Conflict (`invalid_transition`, `session_started`, `too_late`).
     """
     moves = change.start_time is not None or change.end_time is not None
     if change.status is not None and not moves:
         after = _with_status(booking, side, change.status)
     elif change.status is None and moves:
-        after = _rescheduled(booking, change, now)
+        after = _rescheduled(booking, change, now, session_status)
     else:
         raise BadRequest("Give either status, or start_time and end_time.", code="one_change_at_a_time")
     gives_up_its_time = after.status == "cancelled" or is_moved(booking, after)
@@ -225,7 +217,7 @@ def _with_status(booking: Booking, side: Side, wanted: Status) -> Booking:
     return replace(booking, status=wanted)
 
 
-def _rescheduled(booking: Booking, change: BookingChange, now: datetime) -> Booking:
+def _rescheduled(booking: Booking, change: BookingChange, now: datetime, session_status: SessionStatus) -> Booking:
     if change.start_time is None or change.end_time is None:
         missing = "start_time" if change.start_time is None else "end_time"
         raise invalid({missing: "is required to reschedule"})
@@ -234,6 +226,8 @@ def _rescheduled(booking: Booking, change: BookingChange, now: datetime) -> Book
     if (change.start_time, change.end_time) == (booking.start_time, booking.end_time):
         # The same request again, which must not take back a confirmation.
         return booking
+    if session_status != "scheduled":
+        raise Conflict("The lesson has started; it cannot be moved any more.", code="session_started")
     check_time(change.start_time, change.end_time, now)
     return replace(booking, start_time=change.start_time, end_time=change.end_time, status="pending")
 
@@ -258,6 +252,8 @@ async def read(executor: Executor, identity: Identity, booking_id: UUID) -> Book
 async def book(live: Live, identity: Identity, new: NewBooking) -> UUID:
     """Make a pending booking and its session, which share the id. Its other people are told of it.
 
+    A parent who books for a student says with it that they are the parent.
+
     Raises Forbidden, BadRequest naming the fields, or Conflict: `slot_taken` where the student or the teacher
     has another pending or confirmed booking then, `not_available` where the teacher publishes availability and no
     free slot holds the whole lesson.
@@ -279,38 +275,47 @@ async def _book(live: Live, identity: Identity, new: NewBooking, repeat: Repeat 
     check_time(new.start_time, new.end_time, datetime.now(UTC))
     starts = [new.start_time] if repeat is None else starts_of(new.start_time, repeat)
     teacher = await users.find(live.pool, new.teacher_id)
-    student, teacher = check_people(student, teacher)
+    student, teacher = check_student_and_teacher(student, teacher)
     length = new.end_time - new.start_time
-    named = [(uuid4(), start, start + length) for start in starts]
-    with _refusals_named(), translated():
+    spans = [(start, start + length) for start in starts]
+    named = [(uuid4(), span) for span in spans]
+    is_parent = identity.user_id == student.parent_id
+    with refusals_named(_REFUSALS), translated():
         async with live.pool.acquire() as connection, connection.transaction():
             await bookings.take_turns(connection, [student.id, teacher.id])
             found = await availability.obstacles(
                 connection,
                 student_id=student.id,
                 teacher_id=teacher.id,
-                spans=[(start, end) for _, start, end in named],
+                spans=spans,
                 now=datetime.now(UTC),
             )
             _check_free(starts, found, name_each=repeat is not None)
-            for booking_id, start, end in named:
-                await bookings.insert(
+            if is_parent and not student.parent_accepted:
+                await users.accept_child(connection, identity.user_id, student.id)
+            await bookings.insert_all(
+                connection,
+                named,
+                student_id=student.id,
+                teacher_id=teacher.id,
+                parent_id=student.parent_id if is_parent else student.accepted_parent_id,
+            )
+            await sessions.create_for_bookings(
+                connection, [(booking_id, start) for booking_id, (start, _) in named], host_id=teacher.id
+            )
+            if identity.is_admin:
+                await audit.append(
                     connection,
-                    booking_id=booking_id,
-                    student_id=student.id,
-                    teacher_id=teacher.id,
-                    parent_id=student.parent_id,
-                    start_time=start,
-                    end_time=end,
-                )
-                await sessions.create_for_booking(
-                    connection, booking_id=booking_id, host_id=teacher.id, starts_at=start
+                    actor_id=identity.user_id,
+                    action="booking_made",
+                    subject=student.id,
+                    details={"teacher_id": teacher.id, "booking_ids": [booking_id for booking_id, _ in named]},
                 )
             told = await booking_news.tell_booked(
-                connection, [booking_id for booking_id, _, _ in named], actor_id=identity.user_id
+                connection, [booking_id for booking_id, _ in named], actor_id=identity.user_id
             )
     notifications.push(live, told)
-    return [booking_id for booking_id, _, _ in named]
+    return [booking_id for booking_id, _ in named]
 
 
 def _check_free(starts: Sequence[datetime], found: Sequence[Obstacle | None], *, name_each: bool) -> None:
@@ -333,19 +338,29 @@ async def change(
 
     The booking's other people are told of a change; asked for what stands already, nobody is.
 
-    Raises NotFound, Forbidden, BadRequest, Conflict (`invalid_transition`, `too_late`, `slot_taken`, `not_available`).
+    Raises NotFound, Forbidden, BadRequest, Conflict (`invalid_transition`, `session_started`, `too_late`, `slot_taken`,
+    `not_available`).
     """
     seen = await read(live.pool, identity, booking_id)
     entries = []
     told: list[Told] = []
-    with _refusals_named(), translated():
+    with refusals_named(_REFUSALS), translated():
         async with live.pool.acquire() as connection, connection.transaction():
             await bookings.take_turns(connection, [seen.student_id, seen.teacher_id])
             current = await bookings.locked(connection, booking_id)
             if current is None:
                 raise unknown_booking()
+            # Whoever moves the session takes the booking's row first, too: this stands until the transaction's end.
+            standing = await sessions.standing(connection, booking_id)
             now = datetime.now(UTC)
-            after = changed(current, side_of(current, identity), wanted, now, cancel_notice=cancel_notice)
+            after = changed(
+                current,
+                side_of(current, identity),
+                wanted,
+                now,
+                session_status="scheduled" if standing is None else standing.status,
+                cancel_notice=cancel_notice,
+            )
             if is_moved(current, after):
                 found = await availability.obstacles(
                     connection,
@@ -372,21 +387,36 @@ async def change(
                     actor_id=identity.user_id,
                 )
                 told.append(await booking_news.tell_changed(connection, current, after, actor_id=identity.user_id))
+                await _note(connection, identity, after, ends_session=bool(entries))
     live.publish(entries)
     notifications.push(live, *told)
     return after
 
 
-@contextmanager
-def _refusals_named() -> Iterator[None]:
-    """Say what a constraint's name means here."""
-    try:
-        yield
-    except Refused as refused:
-        error = _REFUSALS.get(refused.constraint)
-        if error is None:
-            raise
-        raise error() from refused
+async def _note(connection: Connection, identity: Identity, after: Booking, *, ends_session: bool) -> None:
+    """Write into the audit log what an administrator changed, and that completing the booking ended its session."""
+    if identity.is_admin:
+        await audit.append(
+            connection,
+            actor_id=identity.user_id,
+            action="booking_changed",
+            subject=after.student_id,
+            details={
+                "booking_id": after.id,
+                "teacher_id": after.teacher_id,
+                "status": after.status,
+                "start_time": after.start_time,
+                "end_time": after.end_time,
+            },
+        )
+    if ends_session and after.status == "completed":
+        await audit.append(
+            connection,
+            actor_id=identity.user_id,
+            action="session_ended",
+            subject=after.student_id,
+            details={"session_id": after.id},
+        )
 
 
 #: What stood in the way of which of several lessons.
@@ -410,9 +440,9 @@ _OBSTACLES: Final[Mapping[Obstacle, Callable[..., EncountersError]]] = {
 
 
 #: Somebody may have been removed since they were looked up.
-_REFUSALS: Final[Mapping[str, Callable[[], EncountersError]]] = {
+_REFUSALS: Final[Meanings] = {
     bookings.TEACHER_FREE: _slot_taken,
     bookings.STUDENT_FREE: _slot_taken,
-    bookings.STUDENT_EXISTS: lambda: invalid({"student_id": _NO_STUDENT}),
-    bookings.TEACHER_EXISTS: lambda: invalid({"teacher_id": _NO_TEACHER}),
+    bookings.STUDENT_EXISTS: lambda: invalid({"student_id": NO_STUDENT}),
+    bookings.TEACHER_EXISTS: lambda: invalid({"teacher_id": NO_TEACHER}),
 }

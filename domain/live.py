@@ -18,9 +18,13 @@ from domain import session_settings
 from domain.access import unknown_session
 from domain.connections import Held, added, listed, removed
 from domain.events import Posted, event, message_event, posted, renew
-from domain.presence import PRESENCE, Presence
+from domain.hands import Hands
+from domain.presence import Presence
+from domain.reactions import Reactions
 from domain.typing import Typing
-from domain.waiting import VERDICTS, WAITING
+from domain.visits import PRESENCE
+from domain.waiting import VERDICTS
+from domain.waiting_lists import WAITING
 from domain.whiteboards import Whiteboards
 from realtime.bus import Bus
 from realtime.events import Event
@@ -45,9 +49,6 @@ RESET_EVENTS: Final = 200
 RESUME_BYTES: Final = 512 * 1024
 #: Seconds between two looks at everybody's memberships while the bus does not tell of changes.
 LOOK_SECONDS: Final = 1.0
-#: Reactions that a worker writes at a time: a whole class reacts at once, and would take every connection to the
-#: database, to wait there for the one session's row.
-REACTIONS_AT_ONCE: Final = 2
 #: What one message weighs beside its text, in bytes, for the bound of a batch.
 MESSAGE_OVERHEAD_BYTES: Final = 200
 
@@ -79,10 +80,19 @@ class Live:
             passing=Away,
         )
         self.presence = Presence(
-            pool, bus, worker_id, channel=session_channel, find_room=self.hub.find, hold=self.hub.held
+            pool,
+            bus,
+            worker_id,
+            channel=session_channel,
+            find_room=self.hub.find,
+            hold=self.hub.held,
+            has_waiting_room=lambda room_id: (
+                (standing := self._standings.get(room_id)) is not None and standing.settings.waiting_room
+            ),
         )
         self.typing = Typing(self.tell)
-        self.reacting = asyncio.Semaphore(REACTIONS_AT_ONCE)
+        self.reactions = Reactions(pool, publish=self.publish)
+        self.hands = Hands(pool, publish=self.publish)
         self.whiteboards = Whiteboards(
             pool, bus, channel=session_channel, find_room=self.hub.find, publish=self.publish
         )
@@ -117,6 +127,8 @@ class Live:
         """Write what is under way, and leave."""
         await self.messages.close()
         await self.marks.close()
+        await self.reactions.close()
+        await self.hands.close()
         await self.whiteboards.close()
         await self.presence.close()
         await self.hub.close()
@@ -262,7 +274,7 @@ class Live:
             self.presence.hear(room, data)
             return False
         if news.name == WAITING:
-            self.presence.waiting.hear(room.id, news)
+            self.presence.waiting_lists.hear(room.id, news)
             return False
         if news.name == "typing":
             room.show(news, but=data["userId"])

@@ -1,4 +1,4 @@
-"""What a host may do to the people of a session and to those who wait, and what people show the host."""
+"""What a host may do to the people of a session and to those who wait."""
 
 from __future__ import annotations
 
@@ -117,21 +117,9 @@ async def admit(live: Live, member: Member, user_ids: Sequence[str], *, admitted
 def _tell_hosts(live: Live, member: Member, waited: Sequence[Waiter]) -> None:
     """Those who waited no longer do."""
     for waiter in waited:
-        live.presence.waiting.tell_of(str(member.session_id), waiter.user_id, waiter.name, waiter.role, waiting=False)
-
-
-async def raise_hand(live: Live, member: Member, *, raised: bool) -> None:
-    """Show or take back a raised hand. As it is already: nothing happens."""
-    entries: list[LogEntry] = []
-    with translated():
-        async with live.pool.acquire() as connection, connection.transaction():
-            await sessions.locked(connection, member.session_id)
-            before = await participants.of_person(connection, member.session_id, member.user_id)
-            if raised != (before is not None and before.hand_raised):
-                await participants.change(connection, member.session_id, member.user_id, hand_raised=raised)
-                data = {"userId": member.user_id, "raised": raised}
-                entries.append(await _log(connection, member, "hand_raised", data))
-    live.publish(entries)
+        live.presence.waiting_lists.tell_of(
+            str(member.session_id), waiter.user_id, waiter.name, waiter.role, waiting=False
+        )
 
 
 async def _check_target(connection: Connection, member: Member, user_id: str, change: ParticipantChange) -> None:

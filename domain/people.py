@@ -8,18 +8,25 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from domain.errors import BadRequest, Forbidden, invalid
+from domain.errors import BadRequest, Forbidden, NotFound, invalid
 from domain.identity import MAX_EMAIL_CHARACTERS, MAX_NAME_CHARACTERS, Identity, Role
+from domain.refusals import Meanings, refusals_named
 from store import audit, users
 from store.database import Executor, Pool
-from store.errors import Refused, translated
+from store.errors import translated
 from store.users import ProfileToSave, Saved, User
 
 #: Identities remembered per worker: about 200 bytes each beside the connections' own, so some 2 MiB.
 MAX_REMEMBERED: Final = 10_000
+#: Longer than the name of any time zone. ZoneInfo walks a path for each part of a name, however many there are.
+MAX_TIMEZONE_CHARACTERS: Final = 64
+#: What is wrong with an id that stands where a student's or a teacher's should.
+NO_STUDENT: Final = "is not the id of a known student"
+NO_TEACHER: Final = "is not the id of a known teacher"
 #: Seconds that an unchanged token goes without a query. An administrator may have given its bearer another
 #: role meanwhile, on another worker; the token's is restored after this time at the latest.
 REMEMBERED_SECONDS: Final = 60.0
@@ -102,6 +109,22 @@ def _role_mismatch(message: str) -> Forbidden:
     return Forbidden(message, code="role_mismatch")
 
 
+def check_student_and_teacher(
+    student: User | None, teacher: User | None, *, teacher_field: str = "teacher_id"
+) -> tuple[User, User]:
+    """The student and the teacher. Raises BadRequest naming who is not known as that."""
+    if student is not None and student.role != "student":
+        student = None
+    if teacher is not None and teacher.role != "teacher":
+        teacher = None
+    if student is not None and teacher is not None:
+        return student, teacher
+    problems = {"student_id": NO_STUDENT} if student is None else {}
+    if teacher is None:
+        problems[teacher_field] = NO_TEACHER
+    raise invalid(problems)
+
+
 def check_may_set_parent(identity: Identity, user_id: str, role: Role) -> None:
     """Raise unless `identity` may say who the parent of `user_id` is: a student for themself, or an admin."""
     if role != "student":
@@ -113,30 +136,52 @@ def check_may_set_parent(identity: Identity, user_id: str, role: Role) -> None:
 async def save_profile(pool: Pool, identity: Identity, profile: ProfileToSave) -> Saved:
     """Make or change a profile; that of somebody else stands in the audit log.
 
-    Raises Forbidden, or BadRequest for a parent who is none.
+    A parent whom an administrator names needs not accept it. Raises Forbidden, or BadRequest for a parent who is none.
     """
     present = await users.find(pool, profile.user_id)
     check_may_save_profile(identity, profile.user_id, profile.role, present=present)
     if profile.parent_id is not None:
         check_may_set_parent(identity, profile.user_id, profile.role)
         check_parent(await users.find(pool, profile.parent_id), profile.user_id)
-    try:
-        with translated():
-            async with pool.acquire() as connection, connection.transaction():
-                saved = await users.save_profile(connection, profile)
-                if identity.user_id != profile.user_id:
-                    await audit.append(
-                        connection,
-                        actor_id=identity.user_id,
-                        action="profile_saved",
-                        subject=profile.user_id,
-                        details={"role": profile.role, "is_new": saved.before is None},
-                    )
-                return saved
-    except Refused as refused:
-        if refused.constraint in (users.PARENT_EXISTS, users.NOT_OWN_PARENT):
-            raise _no_parent() from refused
-        raise
+    with refusals_named(_REFUSALS), translated():
+        async with pool.acquire() as connection, connection.transaction():
+            saved = await users.save_profile(connection, replace(profile, accepts_parent=identity.is_admin))
+            if identity.user_id != profile.user_id:
+                await audit.append(
+                    connection,
+                    actor_id=identity.user_id,
+                    action="profile_saved",
+                    subject=profile.user_id,
+                    details=_as_noted(saved),
+                )
+            return saved
+
+
+def _as_noted(saved: Saved) -> dict[str, Any]:
+    """What the audit log tells of a saved profile: `parent_id` where it is another one now."""
+    before, after = saved.before, saved.user
+    details: dict[str, Any] = {"role": after.role, "is_new": before is None}
+    if after.parent_id != (None if before is None else before.parent_id):
+        details["parent_id"] = after.parent_id
+    return details
+
+
+async def accept_child(executor: Executor, identity: Identity, student_id: str) -> User:
+    """Say that one is the parent of a student who says so. Raises NotFound for anybody else."""
+    child = await users.accept_child(executor, identity.user_id, student_id)
+    if child is None:
+        raise unknown_child()
+    return child
+
+
+async def leave_child(executor: Executor, identity: Identity, student_id: str) -> None:
+    """Be the parent of a student no longer. Raises NotFound where one was not."""
+    if not await users.leave_child(executor, identity.user_id, student_id):
+        raise unknown_child()
+
+
+def unknown_child() -> NotFound:
+    return NotFound("No student of this id names you as their parent.", code="child_not_found")
 
 
 def concerned(saved: Saved) -> set[str]:
@@ -162,6 +207,9 @@ def _no_parent() -> BadRequest:
     return invalid({"profile_data.parent_id": "is not the id of a known user with the role parent"})
 
 
+_REFUSALS: Final[Meanings] = {users.PARENT_EXISTS: _no_parent, users.NOT_OWN_PARENT: _no_parent}
+
+
 def name_problem(name: str) -> str | None:
     """What is wrong with a trimmed name, or None."""
     if not 1 <= len(name) <= MAX_NAME_CHARACTERS:
@@ -184,6 +232,8 @@ def email_problem(email: str) -> str | None:
 
 def timezone_problem(timezone: str) -> str | None:
     """What is wrong with the name of a time zone, or None."""
+    if len(timezone) > MAX_TIMEZONE_CHARACTERS:
+        return f"must have at most {MAX_TIMEZONE_CHARACTERS} characters"
     try:
         # Not zoneinfo.available_timezones(): that walks the whole file tree each time.
         ZoneInfo(timezone)

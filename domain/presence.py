@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 import structlog
 
 from domain import admission
@@ -21,17 +20,18 @@ from domain.access import Member
 from domain.connections import Held, added, contains, listed, removed
 from domain.errors import Unavailable
 from domain.rosters import LEFT, Rosters
-from domain.waiting import WaitingRooms, called
+from domain.visits import Entry, GaveUp, Recorded, change_of, news_of, person_in_session, record
+from domain.waiting import WaitingRooms, tell
+from domain.waiting_lists import WaitingLists
 from realtime.bus import Bus
-from realtime.events import Event
 from realtime.hub import Room
 from realtime.log import MAX_BATCH_ENTRIES, Closed, Log, Overloaded
 from realtime.transport import Connection
-from store import visits, waiters
+from store import visits
 from store.database import Pool
 from store.errors import Away
 from store.guards import TurnedAway
-from store.visits import Change, Outcome
+from store.visits import Outcome
 
 #: Seconds after the last connection of a person went until the others are told: a reload is silent.
 GRACE_SECONDS: Final = 5.0
@@ -55,7 +55,7 @@ class _Here:
 
     member: Member
     connections: Held = None
-    arrived: asyncio.Future[_Recorded] | None = None
+    arrived: asyncio.Future[Recorded] | None = None
     recorded: bool = False
     called_in: bool = False
     gave_up: bool = False
@@ -71,19 +71,11 @@ class _Here:
         return not self.recorded and not self.member.is_host
 
 
-@dataclass(frozen=True, slots=True)
-class _GaveUp:
-    """Somebody no longer waits to be let in, through this worker."""
-
-    member: Member
-
-
-#: What becomes of a change; of one who gave up, whether they wait nowhere now.
-_Recorded = Outcome | TurnedAway | bool
-
-
 class Presence(Rosters):
-    """The people of this worker's rooms, and who is online in them on any worker; and those who wait to come in."""
+    """The people of this worker's rooms, and who is online in them on any worker; and those who wait to come in.
+
+    `hold(room_id)` keeps a room open here; `has_waiting_room(room_id)` is whether who comes in waits for the host.
+    """
 
     def __init__(
         self,
@@ -94,17 +86,23 @@ class Presence(Rosters):
         channel: Callable[[str], str],
         find_room: Callable[[str], Room | None],
         hold: Callable[[str], AbstractContextManager[None]],
+        has_waiting_room: Callable[[str], bool],
     ) -> None:
         super().__init__(pool, find_room)
         self._bus = bus
         self._worker_id = worker_id
         self._channel = channel
         self._here: dict[tuple[str, str], _Here] = {}
-        self.waiting = WaitingRooms(
-            publish=lambda room_id, news: bus.publish(channel(room_id), news), hold=hold, ended=self._ended_waiting
+        self.waiting = WaitingRooms(pool, worker_id, hold=hold, ended=self._ended_waiting)
+        self.waiting_lists = WaitingLists(
+            pool, publish=lambda room_id, news: bus.publish(channel(room_id), news), has_waiting_room=has_waiting_room
         )
-        self._visits: Log[Change | _GaveUp, _Recorded] = Log(
-            self._record, name="visits", passing=Away, committed=self._recorded, key=_person_in_session
+        self._visits: Log[Entry, Recorded] = Log(
+            lambda batch, again: record(pool, worker_id, batch, again=again),
+            name="visits",
+            passing=Away,
+            committed=self._recorded,
+            key=person_in_session,
         )
         self._heart: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -155,7 +153,7 @@ class Presence(Rosters):
         while not here.recorded:
             try:
                 if here.arrived is None:
-                    here.arrived = self._visits.append(_change(key, present=True, limited=not member.is_host))
+                    here.arrived = self._visits.append(change_of(key, present=True, limited=not member.is_host))
                 arrived = here.arrived
                 outcome = await asyncio.shield(arrived)
             except (Away, Overloaded, Closed) as error:
@@ -204,7 +202,7 @@ class Presence(Rosters):
         if waits and (is_last or is_expelled) and not self.waiting.has(*key):
             self._ended_waiting(here.member)  # nobody is left of those who were noted
 
-    def depart(self, room_id: str, connection: Connection, reason: str) -> asyncio.Future[_Recorded] | None:
+    def depart(self, room_id: str, connection: Connection, reason: str) -> asyncio.Future[Recorded] | None:
         """Count a connection out. After its person's last one the person has left: at once where they said so
         (`reason` "left"), else after a grace. Answers what is done when it is recorded that they have left."""
         key = (room_id, connection.user_id)
@@ -227,14 +225,14 @@ class Presence(Rosters):
         if here is None:
             return waited
         for connection in listed(here.connections):
-            self.waiting.lead(room_id, connection, is_host=False)
+            self.waiting_lists.lead(room_id, connection, is_host=False)
         if here.leaving is not None:
             here.leaving.cancel()
         self._record_departure((room_id, user_id), reason)
         connections, here.connections = listed(here.connections), None
         return waited + connections
 
-    def _left(self, key: tuple[str, str], reason: str) -> asyncio.Future[_Recorded] | None:
+    def _left(self, key: tuple[str, str], reason: str) -> asyncio.Future[Recorded] | None:
         here = self._here.get(key)
         if here is None or here.connections is not None:
             return None
@@ -243,17 +241,17 @@ class Presence(Rosters):
             self._ended_waiting(here.member)  # nobody is left to hear the verdict
         return self._record_departure(key, reason)
 
-    def _record_departure(self, key: tuple[str, str], reason: str) -> asyncio.Future[_Recorded] | None:
+    def _record_departure(self, key: tuple[str, str], reason: str) -> asyncio.Future[Recorded] | None:
         try:
             # In this very turn: whoever comes back in the next one is recorded after it.
-            recorded = self._visits.append(_change(key, present=False))
+            recorded = self._visits.append(change_of(key, present=False))
         except (Overloaded, Closed) as error:
             self._departure_not_recorded(key, reason, error)
             return None
         self._spawn(self._announce_departure(key, recorded, reason))
         return recorded
 
-    async def _announce_departure(self, key: tuple[str, str], recorded: asyncio.Future[_Recorded], reason: str) -> None:
+    async def _announce_departure(self, key: tuple[str, str], recorded: asyncio.Future[Recorded], reason: str) -> None:
         try:
             outcome = await recorded
         except Exception as error:  # noqa: BLE001  # whatever it is, the person must not stay online for ever
@@ -274,15 +272,6 @@ class Presence(Rosters):
             if key not in self._here:
                 self._record_departure(key, reason)
 
-    async def _record(self, batch: Sequence[Change | _GaveUp], again: bool) -> Sequence[_Recorded | Exception]:
-        gave_up = [_person_in_session(one) for one in batch if isinstance(one, _GaveUp)]
-        changes = [one for one in batch if isinstance(one, Change)]
-        # First: of one person, a wait that ended and their coming again are in one batch in this order only.
-        ended = iter(await waiters.end(self._pool, self._worker_id, gave_up, again=again))
-        outcomes = iter(await visits.record(self._pool, self._worker_id, changes, admission.verdicts))
-        recorded = [next(ended) if isinstance(one, _GaveUp) else next(outcomes) for one in batch]
-        return [_told_anew(one) for one in recorded] if again else recorded
-
     # Those who wait to come in
 
     def _ended_waiting(self, member: Member) -> None:
@@ -291,7 +280,7 @@ class Presence(Rosters):
             here.gave_up = True  # the verdict says whether they wait still
             return
         try:
-            self._visits.append(_GaveUp(member))
+            self._visits.append(GaveUp(member))
         except (Overloaded, Closed) as error:
             # Their row stays until this worker's lease ends, or the host looks at them.
             logger.warning("presence.waiting_not_ended", reason=str(error))
@@ -308,56 +297,30 @@ class Presence(Rosters):
 
     def call_everybody_in(self, room_id: str) -> None:
         """There is no waiting room any more: whoever waits here is told to come in."""
-        arriving = (user_id for (room, user_id), here in self._here.items() if room == room_id and here.arriving)
-        called(self.call_in(room_id, {*self.waiting.people(room_id), *arriving}), room_id)
-
-    async def _keep_waiting(self) -> None:
-        """Compare those who wait here with the database: news of them may have been lost, or their rows."""
-        waiting = self.waiting.everybody()
-        for start in range(0, len(waiting), MAX_BATCH_ENTRIES):
-            batch = waiting[start : start + MAX_BATCH_ENTRIES]
-            for session_id, user_id in await waiters.keep(self._pool, self._worker_id, batch):
-                called(self.call_in(str(session_id), [user_id]), str(session_id))
+        arriving = [user_id for (room, user_id), here in self._here.items() if room == room_id and here.arriving]
+        for user_id in arriving:
+            self._here[room_id, user_id].gave_up = True  # nobody else ends their waiting, if they are told to wait
+        tell(self.call_in(room_id, {*self.waiting.people(room_id), *arriving}), room_id, "admitted")
 
     # The news
 
-    def _recorded(self, change: Change | _GaveUp, outcome: _Recorded) -> None:
-        if isinstance(change, _GaveUp):
+    def _recorded(self, change: Entry, outcome: Recorded) -> None:
+        if isinstance(change, GaveUp):
             if outcome:
-                self.waiting.tell(change.member, waiting=False)
+                self.waiting_lists.tell(change.member, waiting=False)
         elif isinstance(outcome, TurnedAway):
             here = self._here.get((str(change.session_id), change.user_id))
             if outcome.verdict == "waiting" and outcome.is_new and here is not None:
-                self.waiting.tell(here.member, waiting=True)
+                self.waiting_lists.tell(here.member, waiting=True)
         elif isinstance(outcome, Outcome) and change.present and outcome.turned and not outcome.was_kicked:
             self._announce(outcome, reason=None)
 
     def _announce(self, outcome: Outcome, *, reason: str | None) -> None:
         room_id = str(outcome.session_id)
-        news: dict[str, Any] = {
-            "userId": outcome.user_id,
-            "online": outcome.online,
-            "version": outcome.version,
-        }
-        if outcome.online:
-            here = self._here.get((room_id, outcome.user_id))
-            if here is None:
-                return  # gone again already
-            news["person"] = msgspec.to_builtins(
-                {
-                    "userId": outcome.user_id,
-                    "name": here.member.name,
-                    "role": here.member.role,
-                    "micAllowed": outcome.mic_allowed,
-                    "cameraAllowed": outcome.camera_allowed,
-                    "handRaised": outcome.hand_raised,
-                    "readSeq": outcome.read_seq,
-                    "joinedAt": outcome.joined_at,
-                }
-            )
-        else:
-            news["reason"] = reason
-        self._bus.publish(self._channel(room_id), Event(name=PRESENCE, data=news))
+        here = self._here.get((room_id, outcome.user_id))
+        if outcome.online and here is None:
+            return  # gone again already
+        self._bus.publish(self._channel(room_id), news_of(outcome, here.member if here else None, reason))
 
     # Keeping right
 
@@ -373,8 +336,11 @@ class Presence(Rosters):
         ids = [UUID(room.id) for room in rooms]
         if not ids:
             return
-        await self.compare(ids)
-        await self._keep_waiting()
+        try:
+            await self.compare(ids)
+        except Exception:
+            self._gap = True  # it is still to be made up for
+            raise
 
     async def _beat_forever(self) -> None:
         lost = False
@@ -395,6 +361,8 @@ class Presence(Rosters):
                 if clock() - back_since > visits.LEASE_SECONDS:
                     for outcome in await visits.close_expired(self._pool):
                         self._announce(outcome, reason="timeout")
+                # Between two renewals: a lost lease is known of before any of its rows is missed.
+                await self._compare_waiting()
             except Away as error:
                 logger.info("presence.heartbeat_waits", reason=str(error))
             except Exception:
@@ -407,35 +375,20 @@ class Presence(Rosters):
         for start in range(0, len(keys), MAX_BATCH_ENTRIES):
             # Who leaves meanwhile stays gone; who is on the way in is judged as they come.
             batch = [key for key in keys[start : start + MAX_BATCH_ENTRIES] if key in self._here]
-            await asyncio.gather(
-                *(self._visits.append(_change(key, present=True, limited=self._here[key].is_limited)) for key in batch)
-            )
-        await self._keep_waiting()
+            changes = [change_of(key, present=True, limited=self._here[key].is_limited) for key in batch]
+            await asyncio.gather(*map(self._visits.append, changes))
+        await self.waiting.keep()
+
+    async def _compare_waiting(self) -> None:
+        """Make up for lost news of the waiting rooms, on both sides. Costs nothing where there are none."""
+        try:
+            async with asyncio.timeout(HEARTBEAT_SECONDS):  # the next renewal does not wait for it
+                await self.waiting.compare()
+                await self.waiting_lists.compare()
+        except TimeoutError:
+            logger.warning("presence.waiting_not_compared")
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-#: The event by which workers tell each other of people; clients see `participantJoined` and `participantLeft`.
-PRESENCE: Final = "presence"
-
-
-def _change(key: tuple[str, str], *, present: bool, limited: bool = False) -> Change:
-    room_id, user_id = key
-    return Change(session_id=UUID(room_id), user_id=user_id, present=present, limited=limited)
-
-
-def _person_in_session(entry: Change | _GaveUp) -> tuple[UUID, str]:
-    whose = entry.member if isinstance(entry, _GaveUp) else entry
-    return whose.session_id, whose.user_id
-
-
-def _told_anew(recorded: _Recorded | Exception) -> _Recorded | Exception:
-    """A try whose answer was lost may have done it: telling it twice does no harm."""
-    if isinstance(recorded, Outcome):
-        return replace(recorded, turned=True)
-    if isinstance(recorded, TurnedAway):
-        return replace(recorded, is_new=True)
-    return recorded

@@ -6,13 +6,13 @@ moved is due anew before its new start.
 
 The claim and the notifications that come of it are stored in one transaction, before anybody is told: nobody is told
 twice, and people without a connection at that moment, or whose worker dies in it, find theirs in their list
-(`domain.notifications`).
+(`domain.notifications`). A bus that is known to be away is waited for, until ALONE before the start: what it does not
+carry is not shown before the next look into the list.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -32,6 +32,10 @@ from store.reminders import DueLesson
 LOOK_SECONDS: Final = 10.0
 #: By what part of that each pause is longer or shorter, so that workers that started together part.
 JITTER: Final = 0.2
+#: How long before the start a lesson is claimed though the bus is away; half of the lead where that is less.
+ALONE: Final = timedelta(minutes=3)
+#: Seconds that a look under way may take to end when the worker leaves.
+CLOSE_SECONDS: Final = 2.0
 #: Lessons claimed in one statement.
 MAX_CLAIMED: Final = 200
 
@@ -48,27 +52,39 @@ class Reminders:
         self._lead = lead
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
+        self._leaves = asyncio.Event()
+        self._bus_was_connected = True
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._look_forever(), name="reminders")
 
     async def close(self) -> None:
+        """Look no more. A look under way ends first, if it does within CLOSE_SECONDS: what it has claimed is told."""
+        self._leaves.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._task
+            except TimeoutError:
+                logger.warning("reminders.look_cut")
 
     async def remind(self) -> int:
         """Remind the people of every lesson that is due and unclaimed; how many lessons those were.
 
+        While the bus is away, and until it was there at two looks, only those are due that cannot wait any longer.
         Raises Away; what was claimed before is told all the same.
         """
+        lead = self._lead
+        # The other workers come back to the bus within a second or two of this one.
+        if not (self._live.bus.connected and self._bus_was_connected):
+            lead = min(ALONE, lead / 2)
+        self._bus_was_connected = self._live.bus.connected
         total = 0
         while True:
             now = self._clock()
             with translated():
                 async with self._live.pool.acquire() as connection, connection.transaction():
-                    due = await reminders.claim(connection, now=now, until=now + self._lead, limit=MAX_CLAIMED)
+                    due = await reminders.claim(connection, now=now, until=now + lead, limit=MAX_CLAIMED)
                     told = [reminder for lesson in due for reminder in reminders_of(lesson, now)]
                     await notifications.keep(connection, told)
             notifications.push(self._live, *told)
@@ -77,9 +93,8 @@ class Reminders:
                 return total
 
     async def _look_forever(self) -> None:
-        while True:
-            # Before the first look, too: after a restart, people have this time to come back and be told.
-            await asyncio.sleep(LOOK_SECONDS * random.uniform(1 - JITTER, 1 + JITTER))
+        # Before the first look, too: after a restart, people have this time to come back and be told.
+        while not await self._left_within(LOOK_SECONDS * random.uniform(1 - JITTER, 1 + JITTER)):
             try:
                 reminded = await self.remind()
             except Away as error:
@@ -89,6 +104,15 @@ class Reminders:
             else:
                 if reminded:
                     logger.info("reminders.sent", lessons=reminded)
+
+    async def _left_within(self, seconds: float) -> bool:
+        """Wait for so long, or until the worker leaves."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._leaves.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 def reminders_of(lesson: DueLesson, now: datetime) -> Iterator[Told]:

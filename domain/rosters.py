@@ -6,8 +6,9 @@ Versions make the roster right whatever order the news arrives in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,13 +23,20 @@ from store.participants import Participant
 
 #: Why a person is gone who said so, or of whom nothing else is known.
 LEFT: Final = "left"
+#: People in the ack of a join, some 170 bytes each: 85 KiB, where a class of ten thousand would take 1.7 MiB. That is
+#: more than may wait unsent, and everybody who joins by polling would be cut.
+PARTICIPANTS_IN_ACK: Final = 500
 
 
 @dataclass(slots=True)
 class Roster:
-    """Who is online in one room, each as encoded for the ack, and the version of what is known of each person."""
+    """Who is online in one room, each as encoded for the ack, and the version of what is known of each person.
+
+    `raised`: those of them who have raised a hand, in the order in which they did.
+    """
 
     online: dict[str, bytes] = field(default_factory=dict)
+    raised: dict[str, None] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
 
 
@@ -46,15 +54,29 @@ class Rosters:
         for participant in await participants.of_room(self._pool, UUID(room.id)):
             roster.versions[participant.user_id] = participant.presence_version
             if participant.online:
-                roster.online[participant.user_id] = _encode(_person_of(participant))
+                _put(roster, participant.user_id, _person_of(participant))
 
     def forget(self, room: Room) -> None:
         self._rosters.pop(room.id, None)
 
-    def participants(self, room_id: str) -> msgspec.Raw:
-        """Who is online, as `participants` of an ack: a JSON array."""
+    def participants(self, room_id: str, first: Iterable[str] = ()) -> msgspec.Raw:
+        """Who is online, as `participants` of an ack: a JSON array, in the order in which they came.
+
+        Of more than :data:`PARTICIPANTS_IN_ACK` so many: those of `first` who are there, then those who have raised a
+        hand, then who came first.
+        """
+        roster = self._rosters.get(room_id) or Roster()
+        shown: Iterable[str] = roster.online
+        if len(roster.online) > PARTICIPANTS_IN_ACK:
+            ahead = dict.fromkeys(chain((user_id for user_id in first if user_id in roster.online), roster.raised))
+            others = (user_id for user_id in roster.online if user_id not in ahead)
+            shown = islice(chain(ahead, others), PARTICIPANTS_IN_ACK)
+        return msgspec.Raw(b"[%b]" % b",".join([roster.online[user_id] for user_id in shown]))
+
+    def count(self, room_id: str) -> int:
+        """How many are online."""
         roster = self._rosters.get(room_id)
-        return msgspec.Raw(b"[%b]" % b",".join(roster.online.values() if roster else ()))
+        return len(roster.online) if roster else 0
 
     def person(self, room_id: str, user_id: str) -> dict[str, Any] | None:
         """One of them."""
@@ -90,7 +112,7 @@ class Rosters:
         """Keep a roster's line up with an event of the log."""
         roster = self._rosters.get(room.id)
         if roster is not None and user_id in roster.online:
-            roster.online[user_id] = _encode(_decode(roster.online[user_id]) | changed)
+            _put(roster, user_id, _decode(roster.online[user_id]) | changed)
 
     def _apply(
         self,
@@ -107,17 +129,26 @@ class Rosters:
         roster.versions[user_id] = version
         known = roster.online.get(user_id)
         if online and document is not None:
-            roster.online[user_id] = _encode(document)
+            _put(roster, user_id, document)
             if known is None:
                 room.show(Event(name="participantJoined", data=document | {"session_id": room.id}))
         elif not online and known is not None:
             del roster.online[user_id]
+            roster.raised.pop(user_id, None)
             gone = {"userId": user_id, "reason": reason or LEFT, "session_id": room.id}
             room.show(Event(name="participantLeft", data=gone))
 
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _put(roster: Roster, user_id: str, person: dict[str, Any]) -> None:
+    roster.online[user_id] = _encode(person)
+    if person.get("handRaised"):
+        roster.raised[user_id] = None
+    else:
+        roster.raised.pop(user_id, None)
 
 
 def _person_of(participant: Participant) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 when teachers have time, what families say of them, and five courses with their live classes (:mod:`domain.academy`).
 
 Everything follows from the date: a day has the same lessons whenever the school is filled. So filling it again adds
-the days that have come since, and leaves alone what is there.
+the days that have come since, completes the lessons that are over since, and leaves alone what people have changed.
 """
 
 from __future__ import annotations
@@ -116,10 +116,12 @@ _PRAISE: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filled:
-    """What was added to the school, and which days it has lessons on now."""
+    """What was added to the school, how many of its lessons were over and are `completed` now, and which days it has
+    lessons on."""
 
     people: int
     lessons: int
+    completed: int
     messages: int
     slots: int
     reviews: int
@@ -139,6 +141,9 @@ async def fill(pool: Pool, now: datetime) -> Filled:
             # Whoever fills it at the same time waits here, and finds it filled.
             await bookings.take_turns(connection, [person.id for person in PEOPLE if person.role != "parent"])
             people = await school.add_people(connection, PEOPLE)
+            over = await school.left_open(connection, [teacher.id for teacher in _TEACHERS], now=now)
+            ours = [lesson for lesson in over if lesson.id == _lesson_id(lesson.teacher_id, lesson.start_time)]
+            await school.complete(connection, ours)
             added = await school.add_lessons(connection, lessons)
             reviews = [review for lesson in added if (review := _review(lesson, now))]
             await school.add_reviews(connection, reviews)
@@ -152,6 +157,7 @@ async def fill(pool: Pool, now: datetime) -> Filled:
     return Filled(
         people=people,
         lessons=len(added),
+        completed=len(ours),
         messages=sum(entry.kind == "message" for entries in logs for entry in entries),
         slots=slots,
         reviews=len(reviews),
@@ -264,7 +270,7 @@ def _lesson(
     said: Sequence[tuple[str, str]],
     now: datetime,
 ) -> SampleLesson:
-    lesson_id = uuid5(_SPACE, f"{teacher.id} {start:%Y-%m-%dT%H:%M}")
+    lesson_id = _lesson_id(teacher.id, start)
     end = start + LESSON_LENGTH
     status = _status(fate, over=end <= now, begun=start <= now)
     # Booked up to nine days before, and decided upon the day after; never in the future.
@@ -287,6 +293,11 @@ def _lesson(
         changed_at=end if status == "completed" else changed_at,
         entries=tuple(_entries(lesson_id, teacher, student, topic, status, chat, begins, end, changed_at)),
     )
+
+
+def _lesson_id(teacher_id: str, start: datetime) -> UUID:
+    """The id of the school's own lesson at that time; one that people have booked or moved has another."""
+    return uuid5(_SPACE, f"{teacher_id} {start.astimezone(UTC):%Y-%m-%dT%H:%M}")
 
 
 def _status(fate: float, *, over: bool, begun: bool) -> Status:

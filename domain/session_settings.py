@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from domain import access
 from domain.access import Member
 from domain.errors import BadRequest, Conflict, invalid
-from store import events, participants, recordings, sessions
+from store import events, participants, recordings, sessions, whiteboards
 from store.errors import translated
 from store.events import LogEntry
 from store.sessions import MAX_PARTICIPANTS, MAX_SLOW_MODE_SECONDS, Session, Settings
@@ -127,6 +127,9 @@ async def change(live: Live, member: Member, wanted: SettingsChange, details: De
     entries: list[LogEntry] = []
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():
+            if wanted.whiteboard_locked is not None:
+                # So that nothing of others is drawn any more once the host is answered.
+                await whiteboards.hold(connection, member.session_id)
             session = await sessions.locked(connection, member.session_id)
             if session is None:
                 raise access.unknown_session()

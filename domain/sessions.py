@@ -12,7 +12,8 @@ from domain.access import Member
 from domain.errors import Conflict, Forbidden
 from domain.live import Live
 from domain.notifications import Told
-from store import bookings, sessions
+from store import audit, bookings, sessions
+from store.audit import Action
 from store.database import Connection
 from store.errors import translated
 from store.events import LogEntry
@@ -89,7 +90,8 @@ def check_transition(now: Status, wanted: Status) -> None:
 async def move(live: Live, member: Member, status: Status) -> Session:
     """Start or end a session; the host may. To where it is already: nothing happens.
 
-    The end of a booking's session completes the booking: one act. Those enrolled in a live class are told of its start.
+    The end of a booking's session completes the booking, pending or confirmed: one act. It stands in the audit log,
+    and so does whatever else an administrator changes here. Those enrolled in a live class are told of its start.
     """
     access.require_host(member)
     with translated():
@@ -121,9 +123,13 @@ async def update(
                 access.require_host(member, "Only the host writes the notes and files of a live class.")
             if status is not None:
                 moved = await move_locked(connection, session, member, status)
+            details = {"notes": notes, "files": files, "recording_enabled": recording_enabled}
+            replaced = [name for name, value in details.items() if value is not None]
             await sessions.save_details(
                 connection, session.id, notes=notes, files=files, recording_enabled=recording_enabled
             )
+            if replaced and member.role == "admin":
+                await _note(connection, session, member, "session_changed", {"changed": replaced})
             updated = await again(connection, member)
     show(live, moved)
     return updated
@@ -156,8 +162,11 @@ async def move_locked(connection: Connection, session: Session, member: Member, 
     told = None
     if status == "ended":
         told = await _complete_booking(connection, session, member)
+        await _note(connection, session, member, "session_ended", {})
     elif status == "live":
         told = await live_sessions.tell_of_start(connection, session, member.user_id)
+    if status != "ended" and member.role == "admin":
+        await _note(connection, session, member, "session_changed", {"changed": ["status"]})
     return Moved(entries=entries, told=told)
 
 
@@ -168,6 +177,19 @@ async def _complete_booking(connection: Connection, session: Session, member: Me
     if before is None or after is None or before.status == after.status:
         return None
     return await booking_news.tell_changed(connection, before, after, actor_id=member.user_id)
+
+
+async def _note(
+    connection: Connection, session: Session, member: Member, action: Action, details: Mapping[str, Any]
+) -> None:
+    """Write into the audit log what was done to the session's student, or where it has none to its host."""
+    await audit.append(
+        connection,
+        actor_id=member.user_id,
+        action=action,
+        subject=session.student_id or session.host_id,
+        details={"session_id": session.id, **details},
+    )
 
 
 async def locked(connection: Connection, member: Member) -> Session:

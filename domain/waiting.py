@@ -1,30 +1,28 @@
-"""The waiting rooms of this worker: who waits through it to be let in, and which hosts here are told of it.
+"""The waiting rooms of this worker: who waits through it to be let in. Hosts are shown them by `domain.waiting_lists`.
 
 The rows lie in the database (`store.waiters`); here are the connections that go with them. Whoever waits is in no room:
-they are sent nothing of the session. While somebody waits, the room is kept open, so that its news is heard.
+they are sent nothing of the session. While somebody waits, the room is kept open, so that its news is heard. What the
+host decides is told over the bus, which may lose it: so those who wait are compared with their rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from domain.access import Member, session_ref
 from domain.connections import Held, added, listed, removed
 from realtime.events import Event
-from realtime.frames import Frame, event_frame
+from realtime.frames import event_frame
+from realtime.log import MAX_BATCH_ENTRIES
 from realtime.transport import Connection
 from store import waiters
 from store.database import Pool
+from store.waiters import Settlement
 
-#: People whom a host is shown as they join; those who have waited longest. More are heard of as these are let in.
-MAX_LISTED: Final = 1_000
-
-#: The event by which hosts are told, and by which workers tell each other.
-WAITING: Final = "waiting"
 #: The events by which people are told what the host decided.
 VERDICTS: Final = frozenset({"admitted", "refused"})
 
@@ -44,24 +42,23 @@ class _WaitingRoom:
 
 
 class WaitingRooms:
-    """`publish(room_id, event)` tells a session on every worker, `hold(room_id)` keeps its room open here, and
-    `ended(member)` is called when somebody no longer waits on this worker."""
+    """`hold(room_id)` keeps a session's room open here, and `ended(member)` is called when somebody no longer waits on
+    this worker."""
 
     def __init__(
         self,
+        pool: Pool,
+        worker_id: UUID,
         *,
-        publish: Callable[[str, Event], None],
         hold: Callable[[str], AbstractContextManager[None]],
         ended: Callable[[Member], None],
     ) -> None:
-        self._publish = publish
+        self._pool = pool
+        self._worker_id = worker_id
         self._hold = hold
         self._ended = ended
         self._rooms: dict[str, _WaitingRoom] = {}
         self._of_connection: dict[Connection, set[str]] = {}
-        self._hosts: dict[str, Held] = {}
-        #: What hosts on their way in are told right behind the ack.
-        self._held_back: dict[tuple[str, Connection], list[Frame]] = {}
 
     # Those who wait
 
@@ -146,64 +143,41 @@ class WaitingRooms:
             room.hold.close()
         self._ended(waiter.member)
 
-    # The hosts
+    # Keeping right
 
-    def lead(self, room_id: str, connection: Connection, *, is_host: bool = True) -> None:
-        """Tell a host's connection of those who wait from now on; or no longer, who is none any more."""
-        hosts = self._hosts.pop(room_id, None)
-        hosts = added(hosts, connection) if is_host else removed(hosts, connection)
-        if hosts is not None:
-            self._hosts[room_id] = hosts
-        if not is_host:
-            self._held_back.pop((room_id, connection), None)
+    async def compare(self) -> None:
+        """Tell those whom a host let in or turned away, and who did not hear of it.
 
-    def hold_back(self, room_id: str, connection: Connection) -> None:
-        """As :meth:`lead`, for a host on their way in: they are told nothing until :meth:`release`."""
-        self.lead(room_id, connection)
-        self._held_back.setdefault((room_id, connection), [])
+        Only while this worker holds its lease, and is sure of that: rows are gone with a lost one, too.
+        """
+        for waiting in self._batches():
+            for session_id, user_id, settlement in await waiters.settled(self._pool, self._worker_id, list(waiting)):
+                if self._waiter(session_id, user_id) is waiting[session_id, user_id]:
+                    room_id = str(session_id)
+                    tell(self.take(room_id, user_id), room_id, settlement)
 
-    def release(self, room_id: str, connection: Connection) -> None:
-        """Tell a host who has come in what was held back."""
-        for frame in self._held_back.pop((room_id, connection), ()):
-            connection.send(frame)
+    async def keep(self) -> None:
+        """Note everybody again: their rows went with this worker's lease."""
+        for waiting in self._batches():
+            await waiters.keep(self._pool, self._worker_id, list(waiting))
+            for (session_id, user_id), waiter in waiting.items():
+                if self._waiter(session_id, user_id) is None:
+                    self._ended(waiter.member)  # they gave up meanwhile
 
-    def tell(self, member: Member, *, waiting: bool) -> None:
-        """Tell hosts on every worker that somebody waits, or no longer does."""
-        self.tell_of(str(member.session_id), member.user_id, member.name, member.role, waiting=waiting)
+    def _batches(self) -> Iterator[dict[tuple[UUID, str], _Waiter]]:
+        """Those who wait at this moment, so many at a time."""
+        everybody = self.everybody()
+        for start in range(0, len(everybody), MAX_BATCH_ENTRIES):
+            some = [(key, self._waiter(*key)) for key in everybody[start : start + MAX_BATCH_ENTRIES]]
+            yield {key: waiter for key, waiter in some if waiter is not None}
 
-    def tell_of(self, room_id: str, user_id: str, name: str, role: str, *, waiting: bool) -> None:
-        data: dict[str, Any] = {
-            "session_id": room_id,
-            "userId": user_id,
-            "name": name,
-            "role": role,
-            "waiting": waiting,
-        }
-        self._publish(room_id, Event(name="waiting", data=data))
-
-    def hear(self, room_id: str, news: Event) -> None:
-        """Show hosts here what a worker tells of those who wait."""
-        hosts = listed(self._hosts.get(room_id))
-        frame = event_frame(news) if hosts else None
-        for connection in hosts:
-            assert frame is not None
-            held_back = self._held_back.get((room_id, connection))
-            if held_back is None:
-                connection.send(frame)
-            else:
-                held_back.append(frame)
+    def _waiter(self, session_id: UUID, user_id: str) -> _Waiter | None:
+        room = self._rooms.get(str(session_id))
+        return room.people.get(user_id) if room is not None else None
 
 
-def called(connections: Iterable[Connection], room_id: str) -> None:
-    """Tell connections that waited to come in."""
-    frame = event_frame(Event(name="admitted", data={"session_id": room_id}))
+def tell(connections: Iterable[Connection], room_id: str, settlement: Settlement) -> None:
+    """Tell connections that waited to come in, or that they were turned away."""
+    frame = event_frame(Event(name=settlement, data={"session_id": room_id}))
     for connection in connections:
         connection.send(frame)
-
-
-async def listing(pool: Pool, session_id: UUID) -> list[dict[str, Any]]:
-    """Who waits, as a host's ack shows them: `{userId, name, role, since}`, whoever has waited longest first."""
-    return [
-        {"userId": waiter.user_id, "name": waiter.name, "role": waiter.role, "since": waiter.since}
-        for waiter in await waiters.of_session(pool, session_id, limit=MAX_LISTED)
-    ]

@@ -18,7 +18,7 @@ import structlog
 
 from domain import access
 from domain.access import Member
-from domain.errors import EncountersError, Unavailable
+from domain.errors import EncountersError, TooLarge, Unavailable
 from domain.whiteboard import Drawn, document, draw, in_one_answer, parse, refusal
 from realtime.bus import Bus
 from realtime.events import Event
@@ -212,19 +212,24 @@ class Whiteboards:
 
     async def _write(self, batch: Sequence[Update], again: bool) -> Sequence[Shown | EncountersError]:
         touched = {(update.session_id, element.id) for update in batch for element in update.elements}
-        changed: dict[tuple[UUID, str], tuple[Element, int]] = {}
         found: dict[tuple[UUID, str], Element] = {}
         with translated():
             async with self._pool.acquire() as connection, connection.transaction():
                 boards, held = await whiteboards.take(connection, touched)
-                before = dict(boards)
-                came = [_draw_one(boards, held, update, changed) for update in batch]
-                if changed:
-                    altered = [board for board in boards.values() if board != before[board.session_id]]
-                    await whiteboards.save(connection, altered, changed)
+                sheet = _draw_all(boards, held, batch)
+                full = {
+                    update.session_id
+                    for update, one in zip(batch, sheet.came, strict=True)
+                    if isinstance(one, TooLarge)
+                }
+                if any([await whiteboards.forget(connection, session_id) for session_id in full]):
+                    boards, held = await whiteboards.take(connection, touched)
+                    sheet = _draw_all(boards, held, batch)
+                if sheet.changed:
+                    await whiteboards.save(connection, sheet.altered, sheet.changed)
                 wanted = {
                     (update.session_id, one.id)
-                    for update, drawn in zip(batch, came, strict=True)
+                    for update, drawn in zip(batch, sheet.came, strict=True)
                     if isinstance(drawn, Drawn)
                     for one in in_one_answer(drawn.stale)
                 }
@@ -232,7 +237,7 @@ class Whiteboards:
                     found = await whiteboards.find(connection, wanted)
         return [
             drawn if isinstance(drawn, EncountersError) else _shown(update, drawn, found, again=again)
-            for update, drawn in zip(batch, came, strict=True)
+            for update, drawn in zip(batch, sheet.came, strict=True)
         ]
 
     def _committed(self, update: Update, shown: Shown) -> None:
@@ -321,6 +326,23 @@ def drawn(drawing: asyncio.Future[Shown]) -> Shown:
         return drawing.result()
     except Away:
         raise _not_stored() from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sheet:
+    """What a batch comes to: what `came` of each update, the boards that are `altered`, and the elements `changed`."""
+
+    came: Sequence[Drawn | EncountersError]
+    altered: Sequence[Board]
+    changed: Mapping[tuple[UUID, str], tuple[Element, int]]
+
+
+def _draw_all(before: Mapping[UUID, Board], held: dict[UUID, dict[str, Version]], batch: Sequence[Update]) -> _Sheet:
+    boards = dict(before)
+    changed: dict[tuple[UUID, str], tuple[Element, int]] = {}
+    came = [_draw_one(boards, held, update, changed) for update in batch]
+    altered = [board for board in boards.values() if board != before[board.session_id]]
+    return _Sheet(came=came, altered=altered, changed=changed)
 
 
 def _draw_one(

@@ -18,11 +18,17 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from domain.errors import BadRequest, invalid
+from domain.identity import MAX_USER_ID_CHARACTERS
+from domain.people import MAX_TIMEZONE_CHARACTERS
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 #: A moment: ISO 8601 with an offset or Z. :func:`decode` hands it on in UTC.
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+UserId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_USER_ID_CHARACTERS)]
+#: Whether there is such a time zone is `domain.people.timezone_problem`'s to say.
+TimezoneName = Annotated[str, msgspec.Meta(max_length=MAX_TIMEZONE_CHARACTERS)]
 
 #: No honest payload nests deeper; deeper ones cost the parsers behind us their stack.
 MAX_DEPTH: Final = 32

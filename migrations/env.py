@@ -1,4 +1,4 @@
-"""How alembic runs the revisions: on the connection, and in the transaction, that `store.schema` hands over.
+"""How alembic runs the revisions: on the connection that `store.schema` hands over, each in a transaction of its own.
 
 ``alembic revision -m "…"`` makes a new file without this one; applying is ``encounters migrate``.
 """
@@ -14,7 +14,7 @@ if "connection" not in _attributes:
 context.configure(
     connection=_attributes["connection"],
     on_version_apply=_attributes["on_version_apply"],
-    transaction_per_migration=False,
+    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()

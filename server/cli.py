@@ -71,8 +71,9 @@ the same as it starts; this is for doing it before. Safe to run at any time, and
 
 _DEMO: Final = """\
 Put a sample school into DATABASE_URL, or into the embedded Postgres in DATA_DIR: 20 teachers, 200 students
-with their parents, a month of lessons around today, some chat, free hours and reviews, and five courses with
-live classes. Run again, it adds the days that have come since. The ids of all its people begin with demo-.
+with their parents, a month of lessons around today, some chat, free hours and reviews, and five courses
+with live classes. Run again, it adds the days that have come since, and completes the lessons that are
+over. The ids of all its people begin with demo-.
 """
 
 _ISSUING: Final = """\
@@ -83,7 +84,8 @@ JWT_ISSUER and JWT_AUDIENCE where they are set.
 _EXAMPLES_OF_ISSUING: Final = """\
 examples:
   encounters token --sub ada --role teacher --name "Ada Lovelace" --email ada@example.org --ttl 8h
-  curl -H "Authorization: Bearer $(encounters token --sub ada --role teacher)" http://127.0.0.1:8080/bookings
+  curl -H "Authorization: Bearer $(encounters token --sub ada --role teacher)" \\
+    "http://127.0.0.1:8080/bookings?teacher_id=ada"
 """
 
 _SECONDS_IN: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -192,15 +194,17 @@ def _told_of_school(
     """What was made, and the way in."""
     first, last = filled.first_day, filled.last_day
     days = f"{first.day} {first:%B} to {last.day} {last:%B}"
+    lines = []
     if filled.people or filled.lessons:
-        made = (
+        lines.append(
             f"Added {filled.people} people, {filled.lessons} lessons from {days}, {filled.reviews} reviews,\n"
             f"{filled.slots} hours that teachers offer, {filled.courses} courses with {filled.classes} live classes,"
             f" and {filled.messages} messages."
         )
-    else:
-        made = f"Nothing to do: the school has its people, and its lessons from {days}."
-    lines = [made]
+    if filled.completed:
+        lines.append(f"Completed {filled.completed} lessons that are over.")
+    if not lines:
+        lines.append(f"Nothing to do: the school has its people, and its lessons from {days}.")
     if lesson is not None:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{host}:{settings.port}"

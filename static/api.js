@@ -22,7 +22,7 @@ export class ServerError extends Error {
 
 const ANSWER_MS = 15_000;
 
-async function call(path, { method = "GET", token = null, body = undefined } = {}) {
+async function answerOf(path, { method = "GET", token = null, body = undefined } = {}) {
   const headers = { Accept: "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -41,8 +41,10 @@ async function call(path, { method = "GET", token = null, body = undefined } = {
       retry_after: Number(response.headers.get("Retry-After")) || 0, ...answer,
     });
   }
-  return answer;
+  return { answer, next: /<([^>]*)>; rel="next"/.exec(response.headers.get("Link") ?? "")?.[1] ?? null };
 }
+
+const call = async (path, options) => (await answerOf(path, options)).answer;
 
 const at = encodeURIComponent;
 
@@ -82,6 +84,12 @@ export function history(token, ref, before = null) {
   return call(`/sessions/${at(ref)}/messages?limit=${HISTORY_PAGE}${cursor}`, { token });
 }
 
+/** `[{message_id, emoji}]`: what one has reacted with to the messages of such a page. */
+export function ownReactions(token, ref, before = null) {
+  const cursor = before === null ? "" : `&before=${before}`;
+  return call(`/sessions/${at(ref)}/reactions/mine?limit=${HISTORY_PAGE}${cursor}`, { token });
+}
+
 /** One message, wherever it stands. */
 export function message(token, ref, id) {
   return call(`/sessions/${at(ref)}/messages/${at(id)}`, { token });
@@ -98,6 +106,20 @@ export function start(token, lesson) {
 export async function barred(token, ref) {
   const people = await call(`/sessions/${at(ref)}/participants`, { token });
   return Object.fromEntries(people.filter((person) => person.wasKicked).map((person) => [person.userId, person.name]));
+}
+
+const PEOPLE_PAGE = 1_000;
+
+/** Everybody who is online, piece by piece, as Persons (see state.js). */
+export async function* online(token, ref) {
+  let path = `/sessions/${at(ref)}/participants?online=true&limit=${PEOPLE_PAGE}`;
+  while (path) {
+    const { answer, next } = await answerOf(path, { token });
+    const people = answer.map(({ userId, name, role, micAllowed, cameraAllowed, handRaised, joinedAt }) =>
+      ({ userId, name, role: role === "instructor" ? "teacher" : role, micAllowed, cameraAllowed, handRaised, joinedAt }));
+    yield { people, complete: next === null };
+    path = next;
+  }
 }
 
 export function letBackIn(token, ref, userId) {

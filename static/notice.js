@@ -44,6 +44,13 @@ export function noticeFor({ phase, status, message }, lessonTitle) {
       actions: [again, start],
     };
   }
+  if (phase === "turnedAway") {
+    return {
+      icon: "door", title: "You were not let in",
+      text: "The host has turned you away from the lesson. If you think that you belong in it, ask again.",
+      actions: [{ ...again, label: "Ask again" }, start],
+    };
+  }
   if (phase === "signedOut") {
     return { icon: "warning", title: "You could not be signed in", text: message, actions: [{ ...start, primary: true }] };
   }

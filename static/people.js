@@ -1,24 +1,28 @@
 /** Who is in the room, what the host may do about it, and, on narrow pages, the drawer that holds the list. */
 
 import { avatar, byId, h, icon, iconButton, place, setText } from "./dom.js";
-import { initials, ROLE_WORD } from "./words.js";
+import { headcount } from "./state.js";
+import { initials, number, ROLE_WORD } from "./words.js";
 
+const NAMES = new Intl.Collator();
 const FACES = 3; // in the button that opens the drawer
 
 /** The host first, then raised hands, then names. */
 export function inOrder(state) {
   const rank = (person) => (person.userId === state.session?.hostId ? 0 : person.handRaised ? 1 : 2);
-  return Object.values(state.people).sort((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));
+  return Object.values(state.people).sort((a, b) => rank(a) - rank(b) || NAMES.compare(a.name, b.name));
 }
 
 /**
  * @param {{setPermissions: (userId: string, change: object) => void, kick: (person) => void,
- *          letBackIn: (userId: string, name: string) => void, admit: (userId: string, name: string) => void}} acts
+ *          letBackIn: (userId: string, name: string) => void, admit: (userId: string) => void,
+ *          turnAway: (userId: string) => void, showAll: () => Promise<void>}} acts `showAll` names those who are not yet
  */
 export function openPeople(acts) {
   const drawer = byId("people");
   const toggle = byId("people-toggle");
   const shade = byId("shade");
+  const all = byId("people-all");
   const narrow = matchMedia("(max-width: 820px)");
   const drawn = new Map(); // userId → {element, signature}
   let open = false;
@@ -77,9 +81,9 @@ export function openPeople(acts) {
     return fresh;
   }
 
-  function drawToggle(people, waiting) {
+  function drawToggle(people, count, waiting) {
     const raised = people.filter((person) => person.handRaised).length;
-    const label = `People in the room: ${people.length}${raised ? `, hands raised: ${raised}` : ""}${waiting ? `, waiting: ${waiting}` : ""}`;
+    const label = `People in the room: ${number(count)}${raised ? `, hands raised: ${raised}` : ""}${waiting ? `, waiting: ${waiting}` : ""}`;
     const signature = JSON.stringify([label, people.slice(0, FACES).map((person) => person.name)]);
     if (toggle.dataset.drawn === signature) return;
     toggle.dataset.drawn = signature;
@@ -87,7 +91,7 @@ export function openPeople(acts) {
     toggle.title = label;
     toggle.replaceChildren(
       h("span", { class: "faces" }, ...people.slice(0, FACES).map((person) => avatar(person.userId, initials(person.name), "small"))),
-      h("span", { class: "faces-count" }, String(people.length)),
+      h("span", { class: "faces-count" }, number(count)),
       ...(raised ? [h("span", { class: "faces-hand" }, icon("hand"))] : []),
       ...(waiting ? [h("span", { class: "faces-waiting" }, icon("door"))] : []));
   }
@@ -102,12 +106,19 @@ export function openPeople(acts) {
     place(list, waiting.map(([userId, { name, role }]) => known.get(userId) ??
       h("li", { class: "person", "data-user-id": userId }, avatar(userId, initials(name)),
         h("div", { class: "who" }, h("p", { class: "person-name", title: name }, name), h("p", { class: "person-role" }, ROLE_WORD[role] ?? role)),
-        h("button", { type: "button", class: "button small primary", "aria-label": `Let ${name} in`, onclick: () => acts.admit(userId, name) }, "Admit"))));
+        h("div", { class: "verdicts" },
+          h("button", { type: "button", class: "button small primary", "aria-label": `Let ${name} in`, onclick: () => acts.admit(userId) }, "Admit"),
+          h("button", { type: "button", class: "button small", "aria-label": `Turn ${name} away`, onclick: () => acts.turnAway(userId) }, "Turn away")))));
     if (focused && !list.contains(document.activeElement)) (list.querySelector("button") ?? byId("people-heading")).focus();
   }
 
   toggle.addEventListener("click", () => setOpen(!open));
   byId("people-close").addEventListener("click", () => setOpen(false));
+  all.addEventListener("click", async () => {
+    all.disabled = true;
+    await acts.showAll();
+    all.disabled = false;
+  });
   shade.addEventListener("click", () => setOpen(false));
   drawer.addEventListener("keydown", (event) => event.key === "Escape" && setOpen(false));
   narrow.addEventListener("change", () => setOpen(false));
@@ -117,16 +128,18 @@ export function openPeople(acts) {
     close: () => setOpen(false),
     render(state) {
       const people = inOrder(state);
+      const count = headcount(state);
       const iHost = Boolean(state.me?.isHost);
-      setText(byId("people-heading"), people.length ? `In the room · ${people.length}` : "In the room");
+      setText(byId("people-heading"), count ? `In the room · ${state.crowd ? `${number(people.length)} of ${number(count)}` : number(count)}` : "In the room");
       const list = byId("people-list");
       const focused = list.contains(document.activeElement);
       place(list, people.map((person) =>
         element(person, { me: person.userId === state.me?.userId, isHost: person.userId === state.session?.hostId, iHost })));
       if (focused && !list.contains(document.activeElement)) byId("people-heading").focus(); // who had it has left
       for (const userId of drawn.keys()) if (!(userId in state.people)) drawn.delete(userId);
+      all.hidden = !state.crowd;
       const waiting = iHost ? Object.entries(state.waiting) : [];
-      drawToggle(people, waiting.length);
+      drawToggle(people, count, waiting.length);
       drawWaiting(waiting);
 
       const removed = iHost ? Object.entries(state.removed) : [];

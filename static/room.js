@@ -89,6 +89,8 @@ export function openRoom({ ref, signIn, demo }) {
 
   const people = openPeople({
     admit: (userId) => attempt(session.ask("admit", { userId })),
+    turnAway: (userId) => attempt(session.ask("admit", { userId, admitted: false })),
+    showAll: () => attempt(session.gather()),
     setPermissions: (userId, change) => attempt(session.ask("setPermissions", { userId, ...change })),
     async kick({ userId, name }) {
       const text = "They leave at once and cannot come back until you let them in again.";
@@ -127,9 +129,15 @@ export function openRoom({ ref, signIn, demo }) {
     if (event === "newMessage" && data.user_id !== state.me?.userId) announce(`${data.from}: ${data.text}`);
     else if (event === "participantJoined" && !(data.userId in before.people)) announce(`${data.name} is here.`);
     else if (event === "participantLeft" && data.userId in before.people) announce(`${who} has left.`);
-    else if (event === "handRaised" && data.raised && data.userId !== state.me?.userId) announce(`${who} has raised a hand.`);
+    else if (event === "handRaised" && data.raised && data.userId !== state.me?.userId) tellHand(data.userId, who);
     else if (event === "waiting" && data.waiting && !(data.userId in before.waiting)) toast(`${data.name} is waiting to come in.`);
     else if (event === "permissionsChanged" && data.userId === state.me?.userId) tellPermissions(data, before.people[data.userId]);
+  }
+
+  /** In a large class it may be the hand of one whom the page has no name for yet. */
+  function tellHand(userId, who) {
+    announce(`${who ?? "Someone"} has raised a hand.`);
+    if (state.me?.isHost && !(userId in state.people)) attempt(session.gather());
   }
 
   function tellPermissions({ micAllowed, cameraAllowed }, before) {
@@ -170,7 +178,7 @@ export function openRoom({ ref, signIn, demo }) {
     planned = false;
     const { phase } = state.connection;
     const neverIn = phase === "signedOut" && !state.session;
-    if (neverIn || ["kicked", "refused"].includes(phase)) return void showNotice(noticeFor(state.connection, titleOf(state.session)));
+    if (neverIn || ["kicked", "refused", "turnedAway"].includes(phase)) return void showNotice(noticeFor(state.connection, titleOf(state.session)));
     if (phase === "left") return;
     if (phase === "lobby" && !inLobby) {
       inLobby = true;

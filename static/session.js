@@ -9,7 +9,7 @@
  *         lobby                                                the host has yet to let one in
  *          │          │
  *          ▼          ▼
- *     signedOut    refused | kicked | left                      stays until the person does something
+ *     signedOut    refused | turnedAway | kicked | left         stays until the person does something
  *
  * Everything that happens is dispatched to the reducer in state.js; nothing is kept here but the socket and its timers.
  */
@@ -48,6 +48,9 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
   let timer = 0; //       the one planned reconnection of our own making
   let renewed = false; // a new token was fetched and has not been accepted yet
   let drainEnds = 0; //   until then the server is being updated
+  let joins = 0; //       counts the acks of joining; what was asked for before the last one may be out of date
+  let resets = 0; //      counts those that made the page forget what it had
+  let gathering = 0; //   the join whose other people are being asked for
   const typingTimers = new Map();
 
   const phase = () => getState().connection.phase;
@@ -118,6 +121,8 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
       if (closed) return;
       if (silence || !ack?.ok) return void refused(new ServerError(ack?.error ?? {}));
       renewed = false;
+      joins += 1;
+      if (ack.reset) resets += 1;
       dispatch({ type: "joined", ack });
       become("live");
       if (["none", "failed"].includes(getState().history)) firstPage();
@@ -148,13 +153,35 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     for (const { event, data } of waiting) dispatch({ type: "event", event, data });
   }
 
+  /** What was asked for before a reset may leave a gap before what came with it: of that, only the end is asked again. */
   async function page(before) {
     dispatch({ type: "historyLoading" });
+    const since = resets;
+    const messages = await api.history(signIn.token, ref, before).catch(() => null);
+    if (resets !== since) return before === null ? page(null) : undefined;
+    if (!messages) return void dispatch({ type: "historyFailed" });
+    dispatch({ type: "history", messages, complete: messages.length < api.HISTORY_PAGE });
+    if (messages.some(({ reactions }) => reactions)) ownReactions(before);
+  }
+
+  /** The messages say how many reacted, not who. Without an answer, `react` finds out. */
+  async function ownReactions(before) {
+    const since = resets;
+    const reactions = await api.ownReactions(signIn.token, ref, before).catch(() => []);
+    if (resets === since) dispatch({ type: "mine", reactions });
+  }
+
+  /** The ack of joining names the first of a large class; this, everybody. */
+  async function gather() {
+    if (!getState().crowd || gathering === joins) return;
+    const join = gathering = joins;
     try {
-      const messages = await api.history(signIn.token, ref, before);
-      dispatch({ type: "history", messages, complete: messages.length < api.HISTORY_PAGE });
-    } catch {
-      dispatch({ type: "historyFailed" });
+      for await (const { people, complete } of api.online(signIn.token, ref)) {
+        if (joins !== join) return;
+        dispatch({ type: "people", people, complete });
+      }
+    } finally {
+      if (gathering === join) gathering = 0;
     }
   }
 
@@ -182,6 +209,7 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
   });
   for (const event of EVENTS) socket.on(event, (data) => receive(event, data));
   socket.on("admitted", () => phase() === "lobby" && join());
+  socket.on("refused", () => phase() === "lobby" && stop("turnedAway"));
   socket.on("kicked", () => stop("kicked"));
   socket.on("serverDraining", ({ retryAfterMs }) => {
     drainEnds = Date.now() + retryAfterMs + DRAIN_MS;
@@ -238,6 +266,7 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
       const { history, messages } = getState();
       if (history === "more" || history === "failed") page(messages[0]?.seq ?? null);
     },
+    gather,
     useToken,
     token: () => signIn.token,
     reconnectNow: () => connectIn(0),

@@ -19,7 +19,8 @@ import { seconds } from "./words.js";
 export const initialState = Object.freeze({
   me: null, //            {userId, name, role, isHost} once joined
   session: null, //       see lesson.js, once joined
-  people: {}, //          userId → Person: who is here now
+  people: {}, //          userId → Person: who is here now, as far as `crowd` has not more
+  crowd: null, //         {count, gone: Set of userIds} where more people are here than are known by name
   names: {}, //           userId → name of everyone seen so far
   removed: {}, //         userId → name of those who were removed and not let back in
   messages: [], //        Message[], ascending by seq
@@ -62,6 +63,11 @@ const withReads = (reads, people) => ({
   ...reads,
   ...Object.fromEntries(people.map(({ userId, readSeq = 0 }) => [userId, Math.max(reads[userId] ?? 0, readSeq)])),
 });
+
+const withCount = (crowd, more) => crowd && { ...crowd, count: crowd.count + more };
+
+/** Who has left while the others were asked for is not among them. */
+const withGone = (crowd, userId) => crowd && { ...crowd, gone: new Set(crowd.gone).add(userId) };
 
 const nameOf = (state, userId) => state.people[userId]?.name ?? state.names[userId] ?? "Someone";
 
@@ -136,12 +142,13 @@ const EVENTS = {
   participantKicked(state, data) {
     const name = nameOf(state, data.userId);
     const next = { ...state, people: without(state.people, data.userId), typing: without(state.typing, data.userId),
-                   removed: { ...state.removed, [data.userId]: name } };
+                   crowd: withGone(state.crowd, data.userId), removed: { ...state.removed, [data.userId]: name } };
     return withNote(next, data, `${name} was removed from the lesson.`);
   },
   participantJoined: (state, { session_id: _, ...person }) => ({
     ...state,
     people: { ...state.people, [person.userId]: person },
+    crowd: person.userId in state.people ? state.crowd : withCount(state.crowd, 1),
     names: { ...state.names, [person.userId]: person.name },
     reads: withReads(state.reads, [person]),
     removed: without(state.removed, person.userId),
@@ -149,6 +156,7 @@ const EVENTS = {
   }),
   participantLeft: (state, { userId }) => ({
     ...state, people: without(state.people, userId), typing: without(state.typing, userId),
+    crowd: withCount(withGone(state.crowd, userId), -1),
   }),
   typing: (state, { userId, name, typing }) => ({
     ...state, typing: typing ? { ...state.typing, [userId]: name } : without(state.typing, userId),
@@ -166,12 +174,13 @@ function applyEvent(state, { event, data }) {
 }
 
 /**
- * The ack of joinSession. With `reset` what we had is dropped for what came; then the missed events run through
+ * The ack of joinSession. With `reset` what we had is dropped for what came, which need not be messages: the history is
+ * read anew. Then the missed events run through
  * `applyEvent` like live ones; then the server's word on who is here and how the lesson stands replaces ours.
  */
 function join(state, ack) {
   let next = { ...state, me: { ...ack.you, isHost: ack.you.is_host }, session: readSession(ack.session, state.session) };
-  if (ack.reset) next = { ...next, messages: [], notes: [], lastSeq: null, history: "more" };
+  if (ack.reset) next = { ...next, messages: [], notes: [], mine: {}, lastSeq: null, history: "none" };
   for (const missed of ack.events ?? []) next = applyEvent(next, missed);
   const people = Object.fromEntries(ack.participants.map((person) => [person.userId, person]));
   const names = { ...next.names, ...Object.fromEntries(ack.participants.map((person) => [person.userId, person.name])) };
@@ -182,7 +191,9 @@ function join(state, ack) {
   const reads = withReads(next.reads, ack.participants);
   const waiting = Object.fromEntries((ack.waiting ?? []).map(({ userId, name, role }) => [userId, { name, role }]));
   const lastSeq = Math.max(next.lastSeq ?? 0, ack.lastSeq);
-  return { ...next, session, people, names, removed, reads, waiting, typing: {}, lastSeq };
+  const count = ack.participantCount ?? ack.participants.length;
+  const crowd = count > ack.participants.length ? { count, gone: new Set() } : null;
+  return { ...next, session, people, crowd, names, removed, reads, waiting, typing: {}, lastSeq };
 }
 
 const ACTIONS = {
@@ -194,6 +205,16 @@ const ACTIONS = {
   history: (state, { messages, complete }) => ({
     ...withMessages(state, messages.map(readMessage)), history: complete ? "complete" : "more",
   }),
+  /** Some of those who are here; with the last of them, `complete`, everybody is known. */
+  people(state, { people, complete }) {
+    if (!state.crowd) return state;
+    const more = people.filter(({ userId }) => !(userId in state.people) && !state.crowd.gone.has(userId));
+    return {
+      ...state, crowd: complete ? null : state.crowd,
+      people: { ...state.people, ...Object.fromEntries(more.map((person) => [person.userId, person])) },
+      names: { ...state.names, ...Object.fromEntries(more.map((person) => [person.userId, person.name])) },
+    };
+  },
   /** The document in an ack. It says nothing of what came before it, so `lastSeq` stays. */
   message: (state, { message }) => withMessages(state, [readMessage(message)]),
   compose: (state, { clientId, text, at }) => ({
@@ -208,6 +229,12 @@ const ACTIONS = {
   pinned: (state, { message }) => ({ ...state, pinned: readMessage(message) }),
   /** One reacted already, and the page did not know. */
   reacted: (state, { id, emoji }) => ({ ...state, mine: { ...state.mine, [id]: { ...state.mine[id], [emoji]: true } } }),
+  /** What one had reacted with before; what has happened on this page since is newer. */
+  mine(state, { reactions }) {
+    const mine = { ...state.mine };
+    for (const { message_id: id, emoji } of reactions) mine[id] = { [emoji]: true, ...mine[id] };
+    return { ...state, mine };
+  },
   /** One wrote just now; it counts where slow mode is on. */
   chatted: (state, { at }) => (state.session?.settings.slowModeSeconds ? { ...state, chattedAt: at } : state),
   lesson: (state, { known }) => (state.session ? { ...state, session: { ...state.session, ...known } } : state),
@@ -220,6 +247,9 @@ const outgoing = (state, clientId, change) => ({
   ...state,
   outgoing: state.outgoing.map((waiting) => (waiting.clientId === clientId ? { ...waiting, ...change } : waiting)),
 });
+
+/** How many people are here. */
+export const headcount = ({ crowd, people }) => crowd?.count ?? Object.keys(people).length;
 
 /** The pinned message, or null while there is none or it is not read yet. */
 export function pinnedMessage({ session, messages, pinned }) {

@@ -10,6 +10,11 @@ const WEEKDAY = new Intl.DateTimeFormat(locale, { weekday: "long", day: "numeric
 const WITH_YEAR = new Intl.DateTimeFormat(locale, { day: "numeric", month: "long", year: "numeric" });
 const FULL = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "short" });
 
+const NUMBER = new Intl.NumberFormat(locale);
+
+/** "6,000", as the reader's language has it. */
+export const number = (value) => NUMBER.format(value);
+
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;

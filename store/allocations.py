@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,9 +16,6 @@ from store.errors import translated
 #: Constraints that an allocation can offend.
 STUDENT_EXISTS: Final = "allocations_student_exists"
 TUTOR_EXISTS: Final = "allocations_tutor_exists"
-
-#: People whom a search for allocations goes on with. Whoever has more namesakes asks for more of the name.
-MAX_NAMESAKES: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,17 +70,24 @@ _ALLOCATION: Final = """
 _NEWEST: Final = _ALLOCATION.format(
     allocations="SELECT * FROM allocations WHERE number < $1 ORDER BY number DESC LIMIT $2"
 )
-# The people are looked up once, then their allocations by indexes. Materialized, or a plan might read all allocations
-# from the newest on until enough of them fit.
-_NAMESAKES: Final = f"""
-    ARRAY(SELECT user_id FROM directory WHERE words @@ (SELECT search_query($3)) LIMIT {MAX_NAMESAKES})
-"""
-_NEWEST_ABOUT: Final = f"""
+# All whose name fits are looked up once, then their allocations by indexes. Nothing else is asked there: a plan that
+# was made while there were few would go by it, and read all allocations. Nor who they are today: somebody may have been
+# a student when they were given a tutor.
+_NAMESAKES: Final = "ARRAY(SELECT user_id FROM directory WHERE words @@ (SELECT search_query($2)))"
+_FITTING: Final = f"""
     WITH fitting AS MATERIALIZED (
-        SELECT * FROM allocations
-        WHERE student_id = ANY ({_NAMESAKES}) OR tutor_id = ANY ({_NAMESAKES}) OR words @@ (SELECT search_query($3))
+        SELECT number FROM allocations
+        WHERE student_id = ANY ({_NAMESAKES}) OR tutor_id = ANY ({_NAMESAKES}) OR words @@ (SELECT search_query($2))
     )
-""" + _ALLOCATION.format(allocations="SELECT * FROM fitting WHERE number < $1 ORDER BY number DESC LIMIT $2")
+"""
+_NUMBERS_ABOUT: Final = f"{_FITTING} SELECT number FROM fitting WHERE number < $1 ORDER BY number DESC"
+_NUMBERED: Final = _ALLOCATION.format(allocations="SELECT * FROM allocations WHERE number = ANY ($1::bigint[])")
+_NEWEST_ABOUT: Final = _FITTING + _ALLOCATION.format(
+    allocations="""
+        SELECT * FROM allocations
+        WHERE number = ANY (ARRAY(SELECT number FROM fitting WHERE number < $1 ORDER BY number DESC LIMIT $3))
+    """
+)
 #: Above every number: "no upper end".
 _NO_END: Final = 2**63 - 1
 
@@ -96,8 +101,22 @@ async def newest(
         if about is None:
             rows = await executor.fetch(_NEWEST, end, limit)
         else:
-            rows = await executor.fetch(_NEWEST_ABOUT, end, limit, about)
+            rows = await executor.fetch(_NEWEST_ABOUT, end, about, limit)
     return [Allocation.from_row(row) for row in rows]
+
+
+async def in_pieces(
+    executor: Executor, *, about: str, before: int | None = None, size: int
+) -> AsyncIterator[Sequence[Allocation]]:
+    """All that :func:`newest` answers, `size` at a time. What fits is looked up once, before the first piece."""
+    with translated():
+        found = await executor.fetch(_NUMBERS_ABOUT, _NO_END if before is None else before, about)
+    for first in range(0, len(found), size):
+        numbers = [row["number"] for row in found[first : first + size]]
+        with translated():
+            rows = await executor.fetch(_NUMBERED, numbers)
+        if rows:  # they may have ended meanwhile
+            yield [Allocation.from_row(row) for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,11 @@ from store.database import Connection, Executor
 from store.errors import translated
 
 Action = Literal[
+    "availability_added",
+    "availability_deleted",
+    "booking_changed",
+    "booking_made",
+    "calendar_link_rotated",
     "content_deleted",
     "course_changed",
     "enrollment_ended",
@@ -23,6 +28,8 @@ Action = Literal[
     "profile_saved",
     "recording_deleted",
     "recording_expired",
+    "session_changed",
+    "session_ended",
     "student_enrolled",
     "tutor_assigned",
     "tutor_unassigned",

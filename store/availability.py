@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from store.bookings import Position
+from store.bookings import Position, Span
 from store.database import Connection, Executor
 from store.errors import translated
 
@@ -25,13 +25,11 @@ SERIES_TEACHER_EXISTS: Final = "availability_series_teacher_exists"
 
 #: What stands in the way of a booking: another one at that time, or no free slot around it.
 Obstacle = Literal["slot_taken", "not_available"]
-#: A start and an end.
-Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """A time that a teacher offers. `is_booked`: a pending or confirmed booking of theirs overlaps it."""
+    """A time that a teacher offers. `is_booked`: a booking of theirs overlaps it that was not cancelled."""
 
     id: UUID
     teacher_id: str
@@ -57,20 +55,23 @@ class Series:
     until: date
 
 
-def _active_during(starts: str, ends: str) -> str:
-    """SQL: `b` is a pending or confirmed booking that overlaps the span between two expressions.
+#: A lesson takes the time of its people until it is over, and its slot for good, unless it is cancelled.
+_TAKES_TIME: Final = "b.status IN ('pending', 'confirmed')"
+_TAKES_SLOT: Final = "b.status <> 'cancelled'"
+
+
+def _during(starts: str, ends: str) -> str:
+    """SQL: `b` is a booking that overlaps the span between two expressions.
 
     The lower bound of its start says nothing new, as no booking is longer, but lets an index find it.
     """
-    return (
-        f"b.status IN ('pending', 'confirmed') AND b.start_time > {starts} - interval '8 hours'"
-        f" AND b.start_time < {ends} AND b.end_time > {starts}"
-    )
+    return f"b.start_time > {starts} - interval '8 hours' AND b.start_time < {ends} AND b.end_time > {starts}"
 
 
 _BOOKED: Final = f"""
     EXISTS (
-        SELECT FROM bookings b WHERE b.teacher_id = a.teacher_id AND {_active_during("a.start_time", "a.end_time")}
+        SELECT FROM bookings b
+        WHERE b.teacher_id = a.teacher_id AND {_TAKES_SLOT} AND {_during("a.start_time", "a.end_time")}
     )
 """
 _SLOT: Final = f"SELECT a.*, {_BOOKED} AS is_booked FROM availability_slots a"
@@ -176,8 +177,8 @@ async def insert(
     )
 
 
-async def delete_free(connection: Connection, slot: Slot, *, rest_after: datetime | None = None) -> int:
-    """Delete the slot if it is free; how many were deleted. After `take_turns`.
+async def delete_free(connection: Connection, slot: Slot, *, rest_after: datetime | None = None) -> list[UUID]:
+    """Delete the slot if it is free; the ids of those that were deleted. After `take_turns`.
 
     With `rest_after` also the free later ones of its series that end after that moment. A series goes with its last
     slot.
@@ -202,7 +203,7 @@ async def delete_free(connection: Connection, slot: Slot, *, rest_after: datetim
             """,
             slot.series_id,
         )
-    return len(rows)
+    return [row["id"] for row in rows]
 
 
 async def obstacles(
@@ -224,10 +225,10 @@ async def obstacles(
         f"""
         SELECT EXISTS (
             SELECT FROM bookings b
-            WHERE b.teacher_id = $1 AND b.id IS DISTINCT FROM $6 AND {_active_during("w.starts", "w.ends")}
+            WHERE b.teacher_id = $1 AND b.id IS DISTINCT FROM $6 AND {_TAKES_TIME} AND {_during("w.starts", "w.ends")}
         ) OR EXISTS (
             SELECT FROM bookings b
-            WHERE b.student_id = $2 AND b.id IS DISTINCT FROM $6 AND {_active_during("w.starts", "w.ends")}
+            WHERE b.student_id = $2 AND b.id IS DISTINCT FROM $6 AND {_TAKES_TIME} AND {_during("w.starts", "w.ends")}
         ) AS is_taken, coalesce((
             -- Slots do not overlap: the last one to begin is the last one to end.
             SELECT a.end_time > $5 FROM availability_slots a WHERE a.teacher_id = $1
@@ -239,7 +240,7 @@ async def obstacles(
                 AND NOT EXISTS (
                     SELECT FROM bookings b
                     WHERE b.teacher_id = $1 AND b.id IS DISTINCT FROM $6
-                        AND {_active_during("a.start_time", "a.end_time")}
+                        AND {_TAKES_SLOT} AND {_during("a.start_time", "a.end_time")}
                 )
         ) AS is_in_a_free_slot
         FROM unnest($3::timestamptz[], $4::timestamptz[]) WITH ORDINALITY AS w (starts, ends, place)

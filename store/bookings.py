@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -14,6 +14,9 @@ from store.database import Connection, Executor
 from store.errors import translated
 
 Status = Literal["pending", "confirmed", "completed", "cancelled"]
+
+#: A start and an end.
+Span: TypeAlias = tuple[datetime, datetime]
 
 #: The exclusion constraints: of two bookings that overlap, one is refused.
 TEACHER_FREE: Final = "bookings_teacher_free"
@@ -24,13 +27,17 @@ STUDENT_EXISTS: Final = "bookings_student_exists"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Booking:
-    """A booking. `student_parent_id`: the parent whom the student has now; `parent_id`: the booking's own."""
+    """A booking. `student_parent_id`: the parent whom the student has now; `parent_id`: the booking's own.
+
+    `accepted_parent_id`: the parent of now, once they have accepted; until then it is the student's word alone.
+    """
 
     id: UUID
     student_id: str
     teacher_id: str
     parent_id: str | None
     student_parent_id: str | None
+    accepted_parent_id: str | None
     start_time: datetime
     end_time: datetime
     status: Status
@@ -50,8 +57,12 @@ class Position:
     id: UUID
 
 
+# Named one by one: a migration that adds a column would end what workers have prepared, in the middle of transactions.
 _BOOKING: Final = """
-    SELECT b.*, s.parent_id AS student_parent_id FROM bookings b JOIN users s ON s.id = b.student_id
+    SELECT b.id, b.student_id, b.teacher_id, b.parent_id, s.parent_id AS student_parent_id,
+           CASE WHEN s.parent_accepted THEN s.parent_id END AS accepted_parent_id,
+           b.start_time, b.end_time, b.status, b.created_at, b.updated_at
+    FROM bookings b JOIN users s ON s.id = b.student_id
 """
 
 
@@ -126,17 +137,36 @@ async def insert(
     end_time: datetime,
 ) -> None:
     """Write a pending booking, after :func:`take_turns`. The database refuses overlaps and unknown people."""
+    await insert_all(
+        connection,
+        [(booking_id, (start_time, end_time))],
+        student_id=student_id,
+        teacher_id=teacher_id,
+        parent_id=parent_id,
+    )
+
+
+async def insert_all(
+    connection: Connection,
+    spans: Sequence[tuple[UUID, Span]],
+    *,
+    student_id: str,
+    teacher_id: str,
+    parent_id: str | None,
+) -> None:
+    """As :func:`insert`, for several lessons of the same people, under their ids: all in one statement, or none."""
     await connection.execute(
         """
         INSERT INTO bookings (id, student_id, teacher_id, parent_id, start_time, end_time)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        SELECT w.id, $1, $2, $3, w.starts, w.ends
+        FROM unnest($4::uuid[], $5::timestamptz[], $6::timestamptz[]) AS w (id, starts, ends)
         """,
-        booking_id,
         student_id,
         teacher_id,
         parent_id,
-        start_time,
-        end_time,
+        [booking_id for booking_id, _ in spans],
+        [start for _, (start, _) in spans],
+        [end for _, (_, end) in spans],
     )
 
 

@@ -20,7 +20,10 @@ _KEY: Final = "calendar"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Appointment:
-    """A booking with the names that its entry shows. `sequence` rises with each change of its time or status."""
+    """A booking with the names that its entry shows. `sequence` rises with each change of its time or status.
+
+    `timezone` is the teacher's.
+    """
 
     id: UUID
     start_time: datetime
@@ -30,6 +33,7 @@ class Appointment:
     updated_at: datetime
     sequence: int
     title: str
+    timezone: str
     student_name: str
     teacher_name: str
     teacher_email: str | None
@@ -41,7 +45,7 @@ class Appointment:
 
 _APPOINTMENT: Final = """
     SELECT b.id, b.start_time, b.end_time, b.status, b.created_at, b.updated_at, b.calendar_sequence AS sequence,
-           coalesce(s.title, '') AS title, t.email AS teacher_email,
+           coalesce(s.title, '') AS title, t.timezone, t.email AS teacher_email,
            coalesce(nullif(trim(p.first_name || ' ' || p.last_name), ''), p.id) AS student_name,
            coalesce(nullif(trim(t.first_name || ' ' || t.last_name), ''), t.id) AS teacher_name
     FROM bookings b
@@ -57,30 +61,28 @@ async def appointment(executor: Executor, booking_id: UUID) -> Appointment | Non
     return Appointment.from_row(row) if row else None
 
 
+_APPOINTMENTS_OF: Final = f"""
+    {_APPOINTMENT}
+    WHERE b.id IN (
+        SELECT id FROM bookings WHERE student_id = $1 AND start_time >= $2
+        UNION
+        SELECT id FROM bookings WHERE teacher_id = $1 AND start_time >= $2
+        UNION
+        SELECT id FROM bookings WHERE parent_id = $1 AND start_time >= $2
+        UNION
+        SELECT child.id FROM users c JOIN bookings child ON child.student_id = c.id
+        WHERE c.parent_id = $1 AND c.parent_accepted AND child.start_time >= $2
+    )
+    ORDER BY b.start_time, b.id LIMIT $3
+"""
+
+
 async def appointments_of(
     executor: Executor, user_id: str, *, starts_from: datetime, limit: int
 ) -> Sequence[Appointment]:
     """The first `limit` lessons from `starts_from` on in which somebody is student, teacher or parent, by start."""
     with translated():
-        rows = await executor.fetch(
-            f"""
-            {_APPOINTMENT}
-            WHERE b.id IN (
-                SELECT id FROM bookings WHERE student_id = $1 AND start_time >= $2
-                UNION
-                SELECT id FROM bookings WHERE teacher_id = $1 AND start_time >= $2
-                UNION
-                SELECT id FROM bookings WHERE parent_id = $1 AND start_time >= $2
-                UNION
-                SELECT child.id FROM users c JOIN bookings child ON child.student_id = c.id
-                WHERE c.parent_id = $1 AND child.start_time >= $2
-            )
-            ORDER BY b.start_time, b.id LIMIT $3
-            """,
-            user_id,
-            starts_from,
-            limit,
-        )
+        rows = await executor.fetch(_APPOINTMENTS_OF, user_id, starts_from, limit)
     return [Appointment.from_row(row) for row in rows]
 
 

@@ -7,7 +7,7 @@ the rules, and whoever writes under them, holds the same rows; so a decision hol
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -98,7 +98,7 @@ async def admit(
             admitted.add(key)
         verdicts.append(refusal)
     if admitted:
-        await _note_chatted(connection, sorted(admitted), now)
+        await _note_chatted(connection, admitted, now)
     return verdicts
 
 
@@ -137,13 +137,14 @@ async def _chatted_at(connection: Connection, writers: Sequence[Writer]) -> dict
     return {(row["session_id"], row["user_id"]): row["chatted_at"] for row in rows}
 
 
-async def _note_chatted(connection: Connection, keys: Sequence[tuple[UUID, str]], now: datetime) -> None:
-    """Also of those who have not joined, but write over REST. `keys` are sorted: rows of participants are taken in the
-    order of their keys, as always."""
+async def _note_chatted(connection: Connection, keys: Collection[tuple[UUID, str]], now: datetime) -> None:
+    """Also of those who have not joined, but write over REST."""
+    # In the database's own order, as everywhere: by its collation Python's is another one.
     await connection.execute(
         """
         INSERT INTO session_participants (session_id, user_id, chatted_at)
         SELECT session_id, user_id, $3 FROM unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
+        ORDER BY session_id, user_id
         ON CONFLICT (session_id, user_id) DO UPDATE SET chatted_at = excluded.chatted_at
         """,
         [session_id for session_id, _ in keys],

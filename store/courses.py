@@ -46,12 +46,21 @@ class TaughtCourse:
     session_count: int
 
 
+# Named one by one: a migration that adds a column would end what workers have prepared, in the middle of transactions.
+_COURSE: Final = """
+    c.id, c.instructor_id, c.title, c.description, c.enrollment_count, c.created_at, c.updated_at, c.content_count,
+    c.thumbnail_file_id
+"""
+
+
 async def insert(
     connection: Connection, *, course_id: UUID, instructor_id: str, title: str, description: str
 ) -> Course:
     """Make a course. The database refuses an unknown instructor: INSTRUCTOR_EXISTS."""
     row = await connection.fetchrow(
-        "INSERT INTO courses (id, instructor_id, title, description) VALUES ($1, $2, $3, $4) RETURNING *",
+        f"""
+        INSERT INTO courses AS c (id, instructor_id, title, description) VALUES ($1, $2, $3, $4) RETURNING {_COURSE}
+        """,
         course_id,
         instructor_id,
         title,
@@ -63,7 +72,7 @@ async def insert(
 
 async def find(executor: Executor, course_id: UUID) -> Course | None:
     with translated():
-        row = await executor.fetchrow("SELECT * FROM courses WHERE id = $1", course_id)
+        row = await executor.fetchrow(f"SELECT {_COURSE} FROM courses c WHERE c.id = $1", course_id)
     return Course.from_row(row) if row else None
 
 
@@ -72,7 +81,7 @@ async def locked(connection: Connection, course_id: UUID) -> Course | None:
 
     Its row is taken before those of its sessions.
     """
-    row = await connection.fetchrow("SELECT * FROM courses WHERE id = $1 FOR NO KEY UPDATE", course_id)
+    row = await connection.fetchrow(f"SELECT {_COURSE} FROM courses c WHERE c.id = $1 FOR NO KEY UPDATE", course_id)
     return Course.from_row(row) if row else None
 
 
@@ -89,10 +98,10 @@ async def save(
     The database refuses an unknown instructor: INSTRUCTOR_EXISTS.
     """
     row = await connection.fetchrow(
-        """
-        UPDATE courses SET title = coalesce($2, title), description = coalesce($3, description),
-            instructor_id = coalesce($4, instructor_id), updated_at = now()
-        WHERE id = $1 RETURNING *
+        f"""
+        UPDATE courses c SET title = coalesce($2, c.title), description = coalesce($3, c.description),
+            instructor_id = coalesce($4, c.instructor_id), updated_at = now()
+        WHERE c.id = $1 RETURNING {_COURSE}
         """,
         course_id,
         title,
@@ -110,9 +119,10 @@ async def save_thumbnail(connection: Connection, course_id: UUID, file_id: UUID)
     )
 
 
-_NEWEST: Final = "SELECT * FROM courses ORDER BY created_at DESC, id DESC LIMIT $1"
-_NEWEST_AFTER: Final = """
-    SELECT * FROM courses WHERE (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $1
+_NEWEST: Final = f"SELECT {_COURSE} FROM courses c ORDER BY c.created_at DESC, c.id DESC LIMIT $1"
+_NEWEST_AFTER: Final = f"""
+    SELECT {_COURSE} FROM courses c WHERE (c.created_at, c.id) < ($2, $3)
+    ORDER BY c.created_at DESC, c.id DESC LIMIT $1
 """
 
 
@@ -126,9 +136,9 @@ async def newest(executor: Executor, *, after: Position | None = None, limit: in
     return [Course.from_row(row) for row in rows]
 
 
-_TAUGHT: Final = """
-    SELECT c.*, (SELECT count(*) FROM sessions s WHERE s.course_id = c.id) AS session_count
-    FROM courses c WHERE c.instructor_id = $1 {after} ORDER BY c.created_at DESC, c.id DESC LIMIT $2
+_TAUGHT: Final = f"""
+    SELECT {_COURSE}, (SELECT count(*) FROM sessions s WHERE s.course_id = c.id) AS session_count
+    FROM courses c WHERE c.instructor_id = $1 {{after}} ORDER BY c.created_at DESC, c.id DESC LIMIT $2
 """
 _TAUGHT_NEWEST: Final = _TAUGHT.format(after="")
 _TAUGHT_AFTER: Final = _TAUGHT.format(after="AND (c.created_at, c.id) < ($3, $4)")

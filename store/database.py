@@ -61,7 +61,12 @@ async def connect(dsn: str, *, size: int) -> Pool:
         loop=None,
         command_timeout=STATEMENT_SECONDS,
         timeout=CONNECT_SECONDS,
-        server_settings={"application_name": "encounters", "timezone": "UTC"},
+        server_settings={
+            "application_name": "encounters",
+            "timezone": "UTC",
+            # Under a stricter level, what is read after the wait for a lock would be from before it.
+            "default_transaction_isolation": "read committed",
+        },
     )
     await pool
     return pool

@@ -15,10 +15,19 @@ from store.users import Role
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A place in the order of the lists: that of the last person already read, whatever they are called since."""
+
+    sort_name: str
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Student:
     """A student, and the parent whom they have now."""
 
     id: str
+    sort_name: str
     first_name: str
     last_name: str
     email: str | None
@@ -37,6 +46,7 @@ class Tutor:
     """A teacher. `rating`: the mean of so many `reviews`."""
 
     id: str
+    sort_name: str
     first_name: str
     last_name: str
     email: str | None
@@ -53,12 +63,12 @@ class Tutor:
 
 
 _STUDENTS: Final = """
-    SELECT u.*, p.email AS parent_email
+    SELECT u.*, d.sort_name, p.email AS parent_email
     FROM ({page}) d JOIN users u ON u.id = d.user_id LEFT JOIN users p ON p.id = u.parent_id
     ORDER BY d.sort_name, d.user_id
 """
 _TUTORS: Final = """
-    SELECT u.*, r.stars::float8 / r.reviews AS rating, coalesce(r.reviews, 0) AS reviews
+    SELECT u.*, d.sort_name, r.stars::float8 / r.reviews AS rating, coalesce(r.reviews, 0) AS reviews
     FROM ({page}) d JOIN users u ON u.id = d.user_id LEFT JOIN teacher_ratings r ON r.teacher_id = u.id
     ORDER BY d.sort_name, d.user_id
 """
@@ -72,9 +82,9 @@ _FITTING: Final = """
 
 
 async def students(
-    executor: Executor, *, about: str | None = None, after: str | None = None, limit: int
+    executor: Executor, *, about: str | None = None, after: Place | None = None, limit: int
 ) -> list[Student]:
-    """The first `limit` students behind the person `after`, by last and first name.
+    """The first `limit` students behind the place `after`, by last and first name.
 
     `about`: words, or their beginnings, of the name, the e-mail address or the id.
     """
@@ -82,14 +92,16 @@ async def students(
     return [Student.from_row(row) for row in rows]
 
 
-async def tutors(executor: Executor, *, about: str | None = None, after: str | None = None, limit: int) -> list[Tutor]:
-    """The first `limit` teachers behind the person `after`, as :func:`students`."""
+async def tutors(
+    executor: Executor, *, about: str | None = None, after: Place | None = None, limit: int
+) -> list[Tutor]:
+    """The first `limit` teachers behind the place `after`, as :func:`students`."""
     rows = await _people(executor, _TUTORS, "teacher", about, after, limit)
     return [Tutor.from_row(row) for row in rows]
 
 
 async def _people(
-    executor: Executor, shown: str, role: Role, about: str | None, after: str | None, limit: int
+    executor: Executor, shown: str, role: Role, about: str | None, after: Place | None, limit: int
 ) -> list[asyncpg.Record]:
     values: list[object] = [role]
     listed, fitting = "directory", ""
@@ -99,10 +111,8 @@ async def _people(
         listed, fitting = "fitting", _FITTING
     behind = ""
     if after is not None:
-        values.append(after)
-        behind = (
-            f" AND (sort_name, user_id) > (SELECT sort_name, user_id FROM directory WHERE user_id = ${len(values)})"
-        )
+        values += [after.sort_name, after.id]
+        behind = f" AND (sort_name, user_id) > (${len(values) - 1}, ${len(values)})"
     values.append(limit)
     page = (
         f"SELECT user_id, sort_name FROM {listed} WHERE role = $1{behind}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -54,6 +54,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             deleted=row["deleted_at"] is not None,
             reactions=row["reactions"],
         )
+
+
+# Named one by one: a migration that adds a column would end what workers have prepared, in the middle of transactions.
+_MESSAGE: Final = """
+    m.id, m.session_id, m.seq, m.user_id, m.sender_name, m.text, m.client_id, m.created_at, m.edited_at, m.deleted_at,
+    m.reactions
+"""
+_SELECT_MESSAGE: Final = f"SELECT {_MESSAGE} FROM session_messages m"
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -158,7 +166,7 @@ async def _append(pool: Pool, batch: Sequence[NewMessage], *, again: bool, state
     written: dict[UUID, Message] = {}
     if again:
         with translated():
-            written = {message.id: message for message in await _by_ids(pool, [new.id for new in batch])}
+            written = {message.id: message for message in await by_ids(pool, [new.id for new in batch])}
     fresh, firsts = _without_repeats([new for new in batch if new.id not in written])
     answers: dict[UUID, Appended | NotTaken] = {
         id: Appended(message=message, repeated=False) for id, message in written.items()
@@ -206,7 +214,7 @@ async def _append_restricted(pool: Pool, batch: Sequence[NewMessage]) -> dict[UU
         async with pool.acquire() as connection, connection.transaction():
             rules = await chat_rules.locked(connection, [new.session_id for new in batch])
             # An attempt believed lost may have been committed while this one waited for its locks.
-            known = await _by_ids(connection, [new.id for new in batch])
+            known = await by_ids(connection, [new.id for new in batch])
             answers: dict[UUID, Appended | NotTaken] = {
                 message.id: Appended(message=message, repeated=False) for message in known
             }
@@ -266,8 +274,8 @@ async def _written_before(executor: Executor, left: Sequence[NewMessage]) -> dic
     """
     with translated():
         rows = await executor.fetch(
-            """
-            SELECT i.id AS asked, m.*
+            f"""
+            SELECT i.id AS asked, {_MESSAGE}
             FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS i (id, session_id, user_id, client_id)
             JOIN session_messages m
                 ON m.session_id = i.session_id AND m.user_id = i.user_id AND m.client_id = i.client_id
@@ -280,15 +288,16 @@ async def _written_before(executor: Executor, left: Sequence[NewMessage]) -> dic
     return {row["asked"]: Appended(message=Message.from_row(row), repeated=row["id"] != row["asked"]) for row in rows}
 
 
-async def _by_ids(executor: Executor, ids: Sequence[UUID]) -> list[Message]:
-    rows = await executor.fetch("SELECT * FROM session_messages WHERE id = ANY($1::uuid[])", list(ids))
+async def by_ids(executor: Executor, ids: Collection[UUID]) -> list[Message]:
+    """Those of these messages that are there, of whichever sessions."""
+    rows = await executor.fetch(f"{_SELECT_MESSAGE} WHERE m.id = ANY($1::uuid[])", list(ids))
     return [Message.from_row(row) for row in rows]
 
 
 async def find(executor: Executor, session_id: UUID, message_id: UUID) -> Message | None:
     with translated():
         row = await executor.fetchrow(
-            "SELECT * FROM session_messages WHERE session_id = $1 AND id = $2", session_id, message_id
+            f"{_SELECT_MESSAGE} WHERE m.session_id = $1 AND m.id = $2", session_id, message_id
         )
     return Message.from_row(row) if row else None
 
@@ -297,7 +306,7 @@ async def find_sent(executor: Executor, session_id: UUID, user_id: str, client_i
     """The message that this person has sent under this client id."""
     with translated():
         row = await executor.fetchrow(
-            "SELECT * FROM session_messages WHERE session_id = $1 AND user_id = $2 AND client_id = $3",
+            f"{_SELECT_MESSAGE} WHERE m.session_id = $1 AND m.user_id = $2 AND m.client_id = $3",
             session_id,
             user_id,
             client_id,
@@ -316,11 +325,10 @@ class Page:
     messages: Sequence[Message]
 
 
-_PAGE_TEMPLATE: Final = """
-    SELECT s.last_seq, m.*
+_PAGE_TEMPLATE: Final = f"""
+    SELECT s.last_seq, {_MESSAGE}
     FROM sessions s LEFT JOIN LATERAL (
-        SELECT * FROM session_messages
-        WHERE session_id = s.id AND seq > $2 AND seq < $3 ORDER BY seq {order} LIMIT $4
+        {_SELECT_MESSAGE} WHERE m.session_id = s.id AND m.seq > $2 AND m.seq < $3 ORDER BY m.seq {{order}} LIMIT $4
     ) m ON true
     WHERE s.id = $1 ORDER BY m.seq
 """

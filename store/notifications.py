@@ -87,6 +87,9 @@ async def add(connection: Connection, told: Sequence[tuple[Notification, Sequenc
     )
 
 
+# Named one by one: a migration that adds a column would end what workers have prepared, in the middle of transactions.
+_NOTIFICATION: Final = "n.id, n.kind, n.title, n.body, n.data, n.created_at"
+
 # To a course
 
 
@@ -156,8 +159,8 @@ async def hand_on(pool: Pool, *, limit: int) -> Batch | None:
     with translated():
         async with pool.acquire() as connection, connection.transaction():
             row = await connection.fetchrow(
-                """
-                SELECT n.*, h.course_id, h.but_user_id, h.after_user_id
+                f"""
+                SELECT {_NOTIFICATION}, h.course_id, h.but_user_id, h.after_user_id
                 FROM notification_handouts h JOIN notifications n ON n.id = h.notification_id
                 ORDER BY h.notification_id LIMIT 1
                 FOR UPDATE OF h SKIP LOCKED
@@ -194,7 +197,7 @@ class Page:
 
 # The person's own rows are chosen first: joined freely, a plan might read everybody's notifications from the newest on.
 _PAGE_TEMPLATE: Final = f"""
-    SELECT counted.unread, n.*, r.read_at IS NOT NULL AS read
+    SELECT counted.unread, {_NOTIFICATION}, r.read_at IS NOT NULL AS read
     FROM (
         SELECT count(*) AS unread FROM (
             SELECT FROM notification_recipients WHERE user_id = $1 AND read_at IS NULL LIMIT {MAX_COUNTED}
@@ -239,7 +242,7 @@ async def mark(executor: Executor, user_id: str, notification_id: UUID, *, read:
     """Say of one of a person's notifications whether they have read it. None: they have none by this id."""
     with translated():
         row = await executor.fetchrow(
-            """
+            f"""
             WITH before AS (
                 SELECT user_id, notification_id, (read_at IS NOT NULL) <> $3 AS changes
                 FROM notification_recipients WHERE user_id = $1 AND notification_id = $2
@@ -248,7 +251,7 @@ async def mark(executor: Executor, user_id: str, notification_id: UUID, *, read:
                 UPDATE notification_recipients r SET read_at = CASE WHEN $3 THEN now() END
                 FROM before b WHERE b.changes AND r.user_id = b.user_id AND r.notification_id = b.notification_id
             )
-            SELECT n.*, b.changes FROM before b JOIN notifications n ON n.id = b.notification_id
+            SELECT {_NOTIFICATION}, b.changes FROM before b JOIN notifications n ON n.id = b.notification_id
             """,
             user_id,
             notification_id,
@@ -287,6 +290,25 @@ async def mark_all_read(executor: Executor, user_id: str) -> int:
 
 # To forget
 
+# A few of those, in the order in which everybody takes them: a person marks theirs as read meanwhile. Each is found by
+# its person: of one notification by both ends of a range, or a plan might read all whom it went to for each.
+_FORGET_RECIPIENTS: Final = """
+    WITH few AS MATERIALIZED (
+        SELECT user_id, notification_id FROM notification_recipients
+        WHERE notification_id = ANY ($1::uuid[]) LIMIT $2
+    ), held AS MATERIALIZED (
+        SELECT r.user_id, r.notification_id FROM few f
+        JOIN notification_recipients r ON r.user_id = f.user_id
+            AND r.notification_id >= f.notification_id AND r.notification_id <= f.notification_id
+        ORDER BY r.user_id, r.notification_id FOR UPDATE OF r
+    ), gone AS (
+        DELETE FROM notification_recipients r USING held h
+        WHERE r.user_id = h.user_id
+            AND r.notification_id >= h.notification_id AND r.notification_id <= h.notification_id RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+
 
 async def forget(pool: Pool, *, before: datetime, limit: int) -> int:
     """Delete up to `limit` notifications from before that time, and up to `limit` of those whom they went to.
@@ -304,18 +326,7 @@ async def forget(pool: Pool, *, before: datetime, limit: int) -> int:
                 return 0
             # Those whom it went to first: deleted with their notification, a whole course would go at once.
             old = [row["id"] for row in found]
-            recipients: int = await connection.fetchval(
-                """
-                WITH gone AS (
-                    DELETE FROM notification_recipients WHERE ctid = ANY (ARRAY(
-                        SELECT ctid FROM notification_recipients WHERE notification_id = ANY ($1::uuid[]) LIMIT $2
-                    )) RETURNING 1
-                )
-                SELECT count(*) FROM gone
-                """,
-                old,
-                limit,
-            )
+            recipients: int = await connection.fetchval(_FORGET_RECIPIENTS, old, limit)
             notifications: int = await connection.fetchval(
                 """
                 WITH gone AS (

@@ -42,9 +42,11 @@ class Participant:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
+# Named one by one: a migration that adds a column would end what workers have prepared, in the middle of transactions.
 # A scalar, where EXISTS could become a read of all open visits.
 _PARTICIPANT = f"""
-    SELECT p.*, u.first_name, u.last_name, u.role,
+    SELECT p.id, p.session_id, p.user_id, p.joined_at, p.left_at, p.was_kicked, p.mic_allowed, p.camera_allowed,
+           p.hand_raised, p.read_seq, p.presence_version, p.created_at, p.updated_at, u.first_name, u.last_name, u.role,
            coalesce((
                SELECT true FROM session_visits v JOIN workers w ON w.id = v.worker_id
                WHERE v.session_id = p.session_id AND v.user_id = p.user_id AND {OPEN} LIMIT 1
@@ -67,6 +69,27 @@ async def of_session(
                     WHERE session_id = $1 AND user_id = $2
                 )
             ) ORDER BY coalesce(p.joined_at, 'infinity'), p.user_id LIMIT $3
+            """,
+            session_id,
+            after,
+            limit,
+        )
+    return [Participant.from_row(row) for row in rows]
+
+
+async def online_in_session(
+    executor: Executor, session_id: UUID, *, after: str | None = None, limit: int
+) -> list[Participant]:
+    """Those who are online, in the order of their ids: `limit` of them, behind the person `after`.
+
+    Walks the session's people by their key: each page begins where the one before ended.
+    """
+    with translated():
+        rows = await executor.fetch(
+            f"""
+            {_PARTICIPANT} WHERE p.session_id = $1 AND p.user_id > coalesce($2::text, '')
+              AND p.joined_at IS NOT NULL AND p.left_at IS NULL
+            ORDER BY p.user_id LIMIT $3
             """,
             session_id,
             after,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -11,9 +11,7 @@ import asyncpg
 
 from store.database import Connection, Executor
 from store.errors import translated
-from store.events import LogEntry
-from store.events import append as append_event
-from store.messages import Message
+from store.events import NO_END
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,47 +29,60 @@ class Reaction:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
-async def add(connection: Connection, message_id: UUID, user_id: str, emoji: str) -> bool:
-    """False: it was there. Inside the caller's transaction, which holds the session's row."""
-    row = await connection.fetchrow(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """Which reaction it is: there is one of each."""
+
+    message_id: UUID
+    emoji: str
+    user_id: str
+
+
+async def kept(connection: Connection, keys: Collection[Key]) -> set[Key]:
+    """Those of the reactions that are there. Inside a transaction that holds the rows of their sessions."""
+    rows = await connection.fetch(
         """
-        INSERT INTO message_reactions (message_id, emoji, user_id) VALUES ($1, $2, $3)
-        ON CONFLICT DO NOTHING RETURNING user_id
+        SELECT r.message_id, r.emoji, r.user_id
+        FROM unnest($1::uuid[], $2::text[], $3::text[]) AS i (message_id, emoji, user_id)
+        JOIN message_reactions r ON r.message_id = i.message_id AND r.emoji = i.emoji AND r.user_id = i.user_id
         """,
-        message_id,
-        emoji,
-        user_id,
+        *_columns(keys),
     )
-    return row is not None
+    return {Key(message_id=row["message_id"], emoji=row["emoji"], user_id=row["user_id"]) for row in rows}
 
 
-async def remove(connection: Connection, message_id: UUID, user_id: str, emoji: str) -> bool:
-    """False: it was not there. Inside the caller's transaction, which holds the session's row."""
-    row = await connection.fetchrow(
-        "DELETE FROM message_reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3 RETURNING user_id",
-        message_id,
-        emoji,
-        user_id,
-    )
-    return row is not None
-
-
-async def count(
-    connection: Connection, message: Message, counts: Mapping[str, int], *, user_id: str, emoji: str, reacted: bool
-) -> LogEntry:
-    """Write how many reacted with what (`counts`), and log whose reaction changed it. Inside the caller's
-    transaction, which holds the session's row."""
+async def save(
+    connection: Connection,
+    *,
+    added: Collection[Key],
+    removed: Collection[Key],
+    counts: Mapping[UUID, Mapping[str, int]],
+) -> None:
+    """Write reactions, take others away, and write how many the messages have by then. Inside :func:`kept`'s
+    transaction."""
     await connection.execute(
-        "UPDATE session_messages SET reactions = $2 WHERE id = $1", message.id, dict(counts) or None
+        """
+        WITH added AS (
+            INSERT INTO message_reactions (message_id, emoji, user_id)
+            SELECT message_id, emoji, user_id
+            FROM unnest($1::uuid[], $2::text[], $3::text[]) AS i (message_id, emoji, user_id)
+        ), removed AS (
+            DELETE FROM message_reactions r
+            USING unnest($4::uuid[], $5::text[], $6::text[]) AS i (message_id, emoji, user_id)
+            WHERE r.message_id = i.message_id AND r.emoji = i.emoji AND r.user_id = i.user_id
+        )
+        UPDATE session_messages m SET reactions = i.reactions
+        FROM unnest($7::uuid[], $8::jsonb[]) AS i (id, reactions) WHERE m.id = i.id
+        """,
+        *_columns(added),
+        *_columns(removed),
+        list(counts),
+        [dict(of_message) or None for of_message in counts.values()],
     )
-    return await append_event(
-        connection,
-        message.session_id,
-        kind="message_reaction",
-        user_id=user_id,
-        message_id=message.id,
-        data={"userId": user_id, "emoji": emoji, "reacted": reacted, "reactions": dict(counts)},
-    )
+
+
+def _columns(keys: Collection[Key]) -> tuple[list[UUID], list[str], list[str]]:
+    return [key.message_id for key in keys], [key.emoji for key in keys], [key.user_id for key in keys]
 
 
 async def of_message(
@@ -93,3 +104,31 @@ async def of_message(
             limit,
         )
     return [Reaction.from_row(row) for row in rows]
+
+
+async def own(
+    executor: Executor, session_id: UUID, user_id: str, *, before: int | None, limit: int
+) -> list[tuple[UUID, str]]:
+    """What this person has reacted with to the newest `limit` messages before the cursor `before`: message and emoji,
+    ascending.
+
+    One look for each emoji that stands in a message, however many people have reacted with it.
+    """
+    with translated():
+        rows = await executor.fetch(
+            """
+            SELECT m.id, r.emoji
+            FROM (
+                SELECT id, seq, reactions FROM session_messages
+                WHERE session_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3
+            ) m
+            CROSS JOIN LATERAL jsonb_object_keys(m.reactions) AS k (emoji)
+            JOIN message_reactions r ON r.message_id = m.id AND r.emoji = k.emoji AND r.user_id = $4
+            ORDER BY m.seq, r.emoji
+            """,
+            session_id,
+            NO_END if before is None else before,
+            limit,
+            user_id,
+        )
+    return [(row["id"], row["emoji"]) for row in rows]

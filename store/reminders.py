@@ -14,7 +14,7 @@ from store.errors import translated
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DueLesson:
-    """A lesson that is about to start, and its people. `student_parent_id`: the parent whom the student has now."""
+    """A lesson that is about to start, and its people. `student_parent_id`: the parent of now, once accepted."""
 
     booking_id: UUID
     start_time: datetime
@@ -54,7 +54,8 @@ async def claim(executor: Executor, *, now: datetime, until: datetime, limit: in
                 RETURNING booking_id, start_time
             )
             SELECT c.booking_id, c.start_time, coalesce(s.title, '') AS title,
-                   b.student_id, b.teacher_id, b.parent_id, p.parent_id AS student_parent_id,
+                   b.student_id, b.teacher_id, b.parent_id,
+                   CASE WHEN p.parent_accepted THEN p.parent_id END AS student_parent_id,
                    coalesce(nullif(trim(p.first_name || ' ' || p.last_name), ''), p.id) AS student_name,
                    coalesce(nullif(trim(t.first_name || ' ' || t.last_name), ''), t.id) AS teacher_name
             FROM claimed c

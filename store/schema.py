@@ -1,36 +1,59 @@
 """Bringing the database's schema up to the code's.
 
-A revision is a file in `migrations/versions`. What is missing is applied in one transaction, all or nothing,
-by whoever holds an advisory lock: workers that start at once wait for the first, and find nothing left.
+A revision is a file in `migrations/versions`, and applied in a transaction of its own (`migrations.online` says what
+stands outside of it). All that are missing are applied by whoever holds an advisory lock: workers that start at once
+wait for the first, and find nothing left.
+
+Others use the tables meanwhile. A revision waits for a lock for a moment only, because all who come later wait behind
+it; it is given up then, and tried anew a little later.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+import structlog
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: The rooms stand side by side, in a checkout and where a wheel is installed.
 MIGRATIONS: Final = Path(__file__).parents[1] / "migrations"
 
 #: Held while migrating. An arbitrary number, which must never change: two releases meet in one database.
 LOCK_KEY: Final = 0x656E636F756E74  # "encount"
-#: Waiting for another worker's migration, or inside one for a table that is in use.
-LOCK_SECONDS: Final = 300
+#: Seconds for another worker's migration to end, and for a revision to find a moment in which its tables are free.
+LOCK_SECONDS: Final = 300.0
+#: Seconds between two looks whether the other worker has ended. Nobody waits inside of a statement: an index that is
+#: made beside transactions waits for the end of all older ones.
+TURN_SECONDS: Final = 0.2
+#: How long a revision waits for one lock. Less than Postgres' deadlock_timeout (1 s): of a migration and a request
+#: that wait for each other, the migration gives way.
+LOCK_MILLISECONDS: Final = 400
+#: Seconds until it is tried anew, about: those who have waited behind it get their turn.
+RETRY_SECONDS: Final = 0.5
+#: SQLSTATEs after which it is: a lock was not had in time, a deadlock, a change by somebody else.
+_IN_USE: Final = ("55P03", "40P01", "40001")
 CONNECT_SECONDS: Final = 10.0
 
 _REVISION: Final = re.compile(r"""^revision(?:\s*:\s*str)?\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 _DOWN_REVISION: Final = re.compile(r"""^down_revision(?:\s*:[^=]+)?\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 
 
+logger = structlog.get_logger(__name__)
+
+
 class MigrationFailed(Exception):
-    """A revision that could not be applied; nothing of it was. The sentence is the database's."""
+    """A revision that could not be applied; those before it were. The sentence is the database's."""
 
 
 async def migrate(dsn: str, *, migrations: Path = MIGRATIONS) -> list[str]:
@@ -41,7 +64,9 @@ async def migrate(dsn: str, *, migrations: Path = MIGRATIONS) -> list[str]:
     if not await pending(dsn, migrations=migrations):
         return []
     # Only now: alembic and SQLAlchemy take longer to import than most starts take altogether.
-    return await _upgrade(dsn, migrations)
+    from alembic import command
+
+    return await _change(dsn, migrations, lambda config: command.upgrade(config, "head"))
 
 
 async def pending(dsn: str, *, migrations: Path = MIGRATIONS) -> bool:
@@ -75,8 +100,8 @@ def _revisions(migrations: Path) -> tuple[frozenset[str], str]:
     return frozenset(known), heads.pop()
 
 
-async def _upgrade(dsn: str, migrations: Path) -> list[str]:
-    from alembic import command
+async def _change(dsn: str, migrations: Path, change: Callable[[Config], None]) -> list[str]:
+    """Have alembic do `change`, alone; the revisions that it went through, in their order."""
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy import text
@@ -85,37 +110,72 @@ async def _upgrade(dsn: str, migrations: Path) -> list[str]:
     from sqlalchemy.pool import NullPool
 
     known, _ = await asyncio.to_thread(_revisions, migrations)
-    applied: list[str] = []
+    gone_through: list[str] = []
 
     def note(*, step: Any, **_: Any) -> None:
-        applied.append(step.up_revision_id)
+        gone_through.append(step.up_revision_id)
 
     def run(connection: Connection) -> None:
+        connection.execute(text("RESET lock_timeout"))  # as an attempt before this one may have left it
         present = MigrationContext.configure(connection).get_current_revision()
+        connection.commit()
         if present is not None and present not in known:
             return  # a newer release was quicker
         config = Config()
         config.set_main_option("script_location", str(migrations).replace("%", "%%"))
         config.attributes["connection"] = connection
         config.attributes["on_version_apply"] = note
-        command.upgrade(config, "head")
+        change(config)
 
     # Connections are made by asyncpg itself, so that a DSN means here what it means everywhere else.
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(dsn, timeout=CONNECT_SECONDS),
-        # Under a stricter level, what is read after the wait for the lock would be from before it.
+        async_creator=lambda: asyncpg.connect(
+            dsn, timeout=CONNECT_SECONDS, server_settings={"lock_timeout": f"{LOCK_MILLISECONDS}ms"}
+        ),
+        # Under a stricter level, what is read after the wait for a lock would be from before it.
         isolation_level="READ COMMITTED",
         poolclass=NullPool,
     )
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
-            # Released with the transaction, after it is committed: the next in line sees what was done.
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-            await connection.run_sync(run)
+        async with engine.connect() as connection:
+            # Ends with the connection.
+            await _take_turn(connection)
+            await _until_done(connection, run, gone_through)
     except DBAPIError as error:
         raise MigrationFailed(str(error.orig)) from error
     finally:
         await engine.dispose()
-    return applied
+    return gone_through
+
+
+async def _take_turn(connection: AsyncConnection) -> None:
+    from sqlalchemy import text
+
+    until = time.monotonic() + LOCK_SECONDS
+    while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}):
+        await connection.rollback()
+        if time.monotonic() > until:
+            raise MigrationFailed(f"another migration has not ended within {LOCK_SECONDS:.0f} seconds")
+        await asyncio.sleep(TURN_SECONDS)
+    await connection.commit()
+
+
+async def _until_done(connection: AsyncConnection, run: Callable[[Connection], None], gone_through: list[str]) -> None:
+    """Run it again, from the revision on that its tables were in use for; each revision has LOCK_SECONDS."""
+    from sqlalchemy.exc import DBAPIError
+
+    until, done = time.monotonic() + LOCK_SECONDS, 0
+    while True:
+        try:
+            await connection.run_sync(run)
+        except DBAPIError as error:
+            await connection.rollback()
+            if done < len(gone_through):
+                until, done = time.monotonic() + LOCK_SECONDS, len(gone_through)
+            if getattr(error.orig, "sqlstate", None) not in _IN_USE or time.monotonic() > until:
+                raise
+            logger.info("migration.tries_again", after=gone_through[-1:], reason=str(error.orig))
+        else:
+            return
+        await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.5))

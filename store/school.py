@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
+
+import asyncpg
 
 from store.bookings import Status
 from store.database import Connection
@@ -89,9 +91,10 @@ async def add_people(connection: Connection, people: Sequence[SamplePerson]) -> 
     await connection.executemany(
         """
         INSERT INTO users (
-            id, role, first_name, last_name, email, bio, topics, subjects, timezone, parent_id, profile_set
+            id, role, first_name, last_name, email, bio, topics, subjects, timezone, parent_id, parent_accepted,
+            name_set, email_set
         )
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true) ON CONFLICT DO NOTHING
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10::text IS NOT NULL, true, true) ON CONFLICT DO NOTHING
         """,
         [
             (
@@ -191,6 +194,73 @@ async def add_reviews(connection: Connection, reviews: Sequence[SampleReview]) -
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenLesson:
+    """A lesson whose end has come, and whose booking is still pending or confirmed. `last_at`: of its log so far."""
+
+    id: UUID
+    teacher_id: str
+    start_time: datetime
+    end_time: datetime
+    session_status: str
+    last_seq: int
+    last_at: datetime
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> OpenLesson:
+        return cls(**{name: row[name] for name in cls.__slots__})
+
+
+async def left_open(connection: Connection, teacher_ids: Sequence[str], *, now: datetime) -> list[OpenLesson]:
+    """The lessons of these teachers that are over and were not completed, kept for this transaction."""
+    rows = await connection.fetch(
+        """
+        SELECT b.id, b.teacher_id, b.start_time, b.end_time, s.status AS session_status, s.last_seq,
+               greatest(
+                   b.created_at,
+                   (SELECT max(created_at) FROM session_messages WHERE session_id = s.id),
+                   (SELECT max(at) FROM session_events WHERE session_id = s.id)
+               ) AS last_at
+        FROM bookings b JOIN sessions s ON s.id = b.id
+        WHERE b.teacher_id = ANY($1::text[]) AND b.end_time <= $2 AND b.status IN ('pending', 'confirmed')
+        ORDER BY b.id FOR NO KEY UPDATE OF b, s
+        """,
+        list(teacher_ids),
+        now,
+    )
+    return [OpenLesson.from_row(row) for row in rows]
+
+
+async def complete(connection: Connection, lessons: Sequence[OpenLesson]) -> None:
+    """Have lessons that were kept by :func:`left_open` be held and completed, as their teachers would have done it."""
+    moved: list[tuple[UUID, int, str, dict[str, str], datetime]] = []
+    for lesson in lessons:
+        ended = ("ended", lesson.end_time)
+        moves = {"scheduled": [("live", lesson.start_time), ended], "live": [ended]}.get(lesson.session_status, [])
+        for seq, (status, at) in enumerate(moves, lesson.last_seq + 1):
+            # People may have written meanwhile: a log never goes back in time.
+            moved.append((lesson.id, seq, lesson.teacher_id, {"status": status}, max(at, lesson.last_at)))
+    await connection.executemany(_MOVED, moved)
+    await connection.execute(
+        """
+        WITH completed AS (
+            UPDATE bookings SET status = 'completed', updated_at = end_time WHERE id = ANY($1::uuid[])
+            RETURNING id, end_time
+        )
+        UPDATE sessions s SET status = 'ended', ends_at = c.end_time, updated_at = c.end_time,
+            last_seq = greatest(s.last_seq, (SELECT max(seq) FROM session_events WHERE session_id = s.id))
+        FROM completed c WHERE s.id = c.id
+        """,
+        [lesson.id for lesson in lessons],
+    )
+
+
+#: A status of a session, in its log.
+_MOVED: Final = """
+    INSERT INTO session_events (session_id, seq, kind, user_id, data, at) VALUES ($1, $2, 'session_status', $3, $4, $5)
+"""
+
+
 def _session(lesson: SampleLesson) -> tuple[Any, ...]:
     ended = {"completed": lesson.end_time, "cancelled": lesson.changed_at}.get(lesson.status)
     return (
@@ -223,10 +293,7 @@ async def add_entries(connection: Connection, logs: Sequence[tuple[UUID, Sequenc
         ],
     )
     await connection.executemany(
-        """
-        INSERT INTO session_events (session_id, seq, kind, user_id, data, at)
-        VALUES ($1, $2, 'session_status', $3, $4, $5)
-        """,
+        _MOVED,
         [
             (session_id, seq, entry.user_id, {"status": entry.status}, entry.at)
             for session_id, seq, entry in numbered

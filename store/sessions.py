@@ -252,16 +252,24 @@ async def create_for_booking(
 
     `ends_at` of a booking's session stays empty until it has ended; the planned end is the booking's.
     """
+    await create_for_bookings(connection, [(booking_id, starts_at)], host_id=host_id, title=title)
+
+
+async def create_for_bookings(
+    connection: Connection, starts: Sequence[tuple[UUID, datetime]], *, host_id: str, title: str = ""
+) -> None:
+    """As :func:`create_for_booking`, for several bookings of one teacher, each with its start: in one statement."""
     await connection.execute(
         """
         INSERT INTO sessions (id, kind, booking_id, room_name, title, host_id, starts_at)
-        VALUES ($1, 'booking', $1, $2, $3, $4, $5)
+        SELECT w.id, 'booking', w.id, w.room_name, $1, $2, w.starts_at
+        FROM unnest($3::uuid[], $4::text[], $5::timestamptz[]) AS w (id, room_name, starts_at)
         """,
-        booking_id,
-        new_room_name(),
         title,
         host_id,
-        starts_at,
+        [booking_id for booking_id, _ in starts],
+        [new_room_name() for _ in starts],
+        [starts_at for _, starts_at in starts],
     )
 
 

@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class User:
-    """A person. `profile_set`: name and e-mail were set here, the token's no longer replace them."""
+    """A person. `name_set`, `email_set`: set here, so that the token's no longer replaces it.
+
+    `parent_accepted`: the parent, or an administrator, has said so, too; until then it is the student's word alone.
+    """
 
     id: str
     role: Role
@@ -51,13 +54,20 @@ class User:
     subjects: Sequence[str]
     timezone: str
     parent_id: str | None
-    profile_set: bool
+    parent_accepted: bool
+    name_set: bool
+    email_set: bool
     created_at: datetime
     updated_at: datetime
 
     @property
     def name(self) -> str:
         return f"{self.first_name} {self.last_name}".strip()
+
+    @property
+    def accepted_parent_id(self) -> str | None:
+        """The parent who is one by more than the student's word."""
+        return self.parent_id if self.parent_accepted else None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> User:
@@ -73,23 +83,20 @@ _UPSERT: Final = """
             AS t (id, role, first_name, last_name, email)
     ), current AS (
         SELECT u.* FROM users u JOIN token t USING (id)
-        WHERE u.role = t.role AND (
-            u.profile_set OR (
-                ((t.first_name = '' AND t.last_name = '')
-                    OR (u.first_name, u.last_name) IS NOT DISTINCT FROM (t.first_name, t.last_name))
-                AND (t.email IS NULL OR u.email IS NOT DISTINCT FROM t.email)
-            )
-        )
+        WHERE u.role = t.role
+            AND (u.name_set OR (t.first_name = '' AND t.last_name = '')
+                OR (u.first_name, u.last_name) IS NOT DISTINCT FROM (t.first_name, t.last_name))
+            AND (u.email_set OR t.email IS NULL OR u.email IS NOT DISTINCT FROM t.email)
     ), written AS (
         INSERT INTO users AS u (id, role, first_name, last_name, email)
         SELECT * FROM token t WHERE NOT EXISTS (SELECT FROM current c WHERE c.id = t.id) ORDER BY id
         ON CONFLICT (id) DO UPDATE SET
             role = excluded.role,
-            first_name = CASE WHEN u.profile_set OR (excluded.first_name = '' AND excluded.last_name = '')
+            first_name = CASE WHEN u.name_set OR (excluded.first_name = '' AND excluded.last_name = '')
                               THEN u.first_name ELSE excluded.first_name END,
-            last_name = CASE WHEN u.profile_set OR (excluded.first_name = '' AND excluded.last_name = '')
+            last_name = CASE WHEN u.name_set OR (excluded.first_name = '' AND excluded.last_name = '')
                              THEN u.last_name ELSE excluded.last_name END,
-            email = CASE WHEN u.profile_set OR excluded.email IS NULL THEN u.email ELSE excluded.email END,
+            email = CASE WHEN u.email_set OR excluded.email IS NULL THEN u.email ELSE excluded.email END,
             updated_at = now()
         RETURNING u.*
     )
@@ -100,8 +107,8 @@ _UPSERT: Final = """
 async def upsert_from_token(executor: Executor, claims: Claims) -> User:
     """The bearer's row, made or refreshed from the token; nothing is written when it says nothing new.
 
-    The role is always the token's. Name and e-mail are the token's until the profile is set. Of two tokens of one
-    person at the same time the later one counts, for both.
+    The role is always the token's. The name is the token's until a profile sets it, and so is the e-mail. Of two
+    tokens of one person at the same time the later one counts, for both.
     """
     said = (claims.user_id, claims.role, claims.first_name, claims.last_name, claims.email)
     return await shared(executor, _upsert_from_tokens, said)
@@ -139,17 +146,50 @@ async def names_of(executor: Executor, user_ids: Sequence[str]) -> dict[str, str
     return {row["id"]: row["name"] for row in rows}
 
 
-async def children_of(executor: Executor, parent_id: str) -> list[User]:
-    """The students whose parent this is, by name."""
+async def children_of(executor: Executor, parent_id: str, *, limit: int) -> list[User]:
+    """The first `limit` students who name this parent: first those whom the parent has accepted, then by name."""
     with translated():
         rows = await executor.fetch(
-            "SELECT * FROM users WHERE parent_id = $1 ORDER BY first_name, last_name, id", parent_id
+            """
+            SELECT * FROM users WHERE parent_id = $1
+            ORDER BY parent_accepted DESC, first_name, last_name, id LIMIT $2
+            """,
+            parent_id,
+            limit,
         )
     return [User.from_row(row) for row in rows]
 
 
-async def share_a_booking(executor: Executor, one: str, other: str) -> bool:
-    """Whether both are people of one booking: its student, teacher, parent, or the student's parent."""
+async def accept_child(executor: Executor, parent_id: str, student_id: str) -> User | None:
+    """Note that a parent says, too, that they are the student's. The student; None where it is another, or nobody."""
+    with translated():
+        row = await executor.fetchrow(
+            "UPDATE users SET parent_accepted = true WHERE id = $1 AND parent_id = $2 RETURNING *",
+            student_id,
+            parent_id,
+        )
+    return User.from_row(row) if row else None
+
+
+async def leave_child(executor: Executor, parent_id: str, student_id: str) -> bool:
+    """Have the student name no parent any more, if it is this one. Whether it was."""
+    with translated():
+        row = await executor.fetchrow(
+            """
+            UPDATE users SET parent_id = NULL, parent_accepted = false WHERE id = $1 AND parent_id = $2 RETURNING id
+            """,
+            student_id,
+            parent_id,
+        )
+    return row is not None
+
+
+async def share_a_booking(executor: Executor, reader: str, person: str) -> bool:
+    """Whether both are people of one booking: its student, teacher, parent, or the student's parent.
+
+    As the `person`, whose address may be shown then, the student's parent counts only once accepted: a student could
+    name anybody. As the `reader` they count from the start: what they see is the student's to show.
+    """
     with translated():
         found: bool = await executor.fetchval(
             """
@@ -159,11 +199,13 @@ async def share_a_booking(executor: Executor, one: str, other: str) -> bool:
                     SELECT id FROM bookings WHERE student_id = $1 OR teacher_id = $1 OR parent_id = $1
                     UNION ALL
                     SELECT b.id FROM bookings b JOIN users c ON c.id = b.student_id WHERE c.parent_id = $1
-                ) AND $2 IN (b.student_id, b.teacher_id, b.parent_id, s.parent_id)
+                ) AND $2 IN (
+                    b.student_id, b.teacher_id, b.parent_id, CASE WHEN s.parent_accepted THEN s.parent_id END
+                )
             )
             """,
-            one,
-            other,
+            reader,
+            person,
         )
     return found
 
@@ -186,6 +228,8 @@ class ProfileToSave:
     parent_id: str | None = None
     #: `parent_id` is written as it is, also None.
     sets_parent: bool = False
+    #: That parent needs not accept it any more. Else a parent who is not the one so far has yet to.
+    accepts_parent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,7 +241,7 @@ class Saved:
 
 
 async def save_profile(executor: Executor, profile: ProfileToSave) -> Saved:
-    """Make or change a profile, whose name and e-mail stand from now on.
+    """Make or change a profile, whose name stands from now on, and its e-mail once it is written.
 
     Raises Refused: PARENT_EXISTS, NOT_OWN_PARENT.
     """
@@ -208,16 +252,22 @@ async def save_profile(executor: Executor, profile: ProfileToSave) -> Saved:
                 SELECT * FROM users WHERE id = $1
             ), written AS (
                 INSERT INTO users AS u (id, role, first_name, last_name, bio, topics, subjects, timezone,
-                                        email, parent_id, profile_set)
+                                        email, email_set, parent_id, parent_accepted, name_set)
                 VALUES ($1, $2, $3, $4, coalesce($5, ''), coalesce($6::text[], '{}'),
-                        coalesce($7::text[], '{}'), coalesce($8, 'UTC'), $9, $11, true)
+                        coalesce($7::text[], '{}'), coalesce($8, 'UTC'), $9, $10, $11, $13 AND $11::text IS NOT NULL,
+                        true)
                 ON CONFLICT (id) DO UPDATE SET
                     role = excluded.role, first_name = excluded.first_name, last_name = excluded.last_name,
                     bio = coalesce($5, u.bio), topics = coalesce($6::text[], u.topics),
                     subjects = coalesce($7::text[], u.subjects), timezone = coalesce($8, u.timezone),
-                    email = CASE WHEN $10 THEN $9 ELSE u.email END,
+                    email = CASE WHEN $10 THEN $9 ELSE u.email END, email_set = u.email_set OR $10,
                     parent_id = CASE WHEN $12 THEN $11 ELSE u.parent_id END,
-                    profile_set = true, updated_at = now()
+                    parent_accepted = CASE
+                        WHEN $12 THEN $11 IS NOT NULL
+                            AND ($13 OR (u.parent_accepted AND u.parent_id IS NOT DISTINCT FROM $11))
+                        ELSE u.parent_accepted
+                    END,
+                    name_set = true, updated_at = now()
                 RETURNING u.*
             )
             SELECT 'after' AS moment, * FROM written UNION ALL SELECT 'before', * FROM before
@@ -234,16 +284,20 @@ async def save_profile(executor: Executor, profile: ProfileToSave) -> Saved:
             profile.sets_email,
             profile.parent_id,
             profile.sets_parent,
+            profile.accepts_parent,
         )
     moments = {row["moment"]: User.from_row(row) for row in rows}
     return Saved(user=moments["after"], before=moments.get("before"))
 
 
 async def set_parent(executor: Executor, student_id: str, parent_id: str) -> None:
-    """Say who a student's parent is. Both are known."""
+    """Say who a student's parent is, as an administrator does: nobody has to accept it. Both are known."""
     with translated():
         await executor.execute(
-            "UPDATE users SET parent_id = $2 WHERE id = $1 AND parent_id IS DISTINCT FROM $2",
+            """
+            UPDATE users SET parent_id = $2, parent_accepted = true
+            WHERE id = $1 AND (parent_id IS DISTINCT FROM $2 OR NOT parent_accepted)
+            """,
             student_id,
             parent_id,
         )

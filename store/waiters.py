@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import asyncpg
 
 from store.database import Connection, Executor, Pool
 from store.errors import translated
+
+#: What a host decided on somebody who waits.
+Settlement = Literal["admitted", "refused"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,21 +54,29 @@ async def add(connection: Connection, worker_id: UUID, asked: Sequence[tuple[UUI
 
 async def of_session(executor: Executor, session_id: UUID, *, limit: int) -> list[Waiter]:
     """The first `limit` people who wait, whoever has waited longest first."""
+    return (await of_sessions(executor, [session_id], limit=limit))[session_id]
+
+
+async def of_sessions(executor: Executor, session_ids: Sequence[UUID], *, limit: int) -> dict[UUID, list[Waiter]]:
+    """As :func:`of_session`, for each of the sessions."""
     with translated():
         rows = await executor.fetch(
             """
-            SELECT u.id AS user_id, u.role, waiting.since,
+            SELECT asked.session_id, u.id AS user_id, u.role, waiting.since,
                    coalesce(nullif(trim(u.first_name || ' ' || u.last_name), ''), u.id) AS name
-            FROM (
+            FROM unnest($1::uuid[]) AS asked (session_id) CROSS JOIN LATERAL (
                 SELECT user_id, min(since) AS since FROM session_waiters w
-                WHERE w.session_id = $1 AND (SELECT true FROM workers k WHERE k.id = w.worker_id)
+                WHERE w.session_id = asked.session_id AND (SELECT true FROM workers k WHERE k.id = w.worker_id)
                 GROUP BY user_id ORDER BY min(since), user_id LIMIT $2
             ) waiting JOIN users u ON u.id = waiting.user_id ORDER BY waiting.since, u.id
             """,
-            session_id,
+            list(session_ids),
             limit,
         )
-    return [Waiter.from_row(row) for row in rows]
+    found: dict[UUID, list[Waiter]] = {session_id: [] for session_id in session_ids}
+    for row in rows:
+        found[row["session_id"]].append(Waiter.from_row(row))
+    return found
 
 
 async def settle(connection: Connection, session_id: UUID, user_ids: Sequence[str]) -> list[Waiter]:
@@ -139,27 +151,51 @@ async def forget(connection: Connection, worker_ids: Sequence[UUID]) -> None:
     )
 
 
-async def keep(pool: Pool, worker_id: UUID, waiting: Sequence[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
-    """Note again those who wait through this worker, where their rows are gone. Answers who was admitted meanwhile."""
+async def keep(pool: Pool, worker_id: UUID, waiting: Sequence[tuple[UUID, str]]) -> None:
+    """Note again those who wait through this worker, whose rows went with its lease; not those who were admitted."""
     ordered = sorted(waiting)
     with translated():
-        rows = await pool.fetch(
+        await pool.execute(
             """
-            WITH asked AS MATERIALIZED (
-                SELECT i.*, coalesce((
-                    SELECT p.admitted_at IS NOT NULL FROM session_participants p
-                    WHERE p.session_id = i.session_id AND p.user_id = i.user_id
-                ), false) AS is_admitted
-                FROM unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
-            ), kept AS (
-                INSERT INTO session_waiters (session_id, user_id, worker_id, since)
-                SELECT session_id, user_id, $3, clock_timestamp() FROM asked WHERE NOT is_admitted
-                ORDER BY session_id, user_id ON CONFLICT DO NOTHING
-            )
-            SELECT session_id, user_id FROM asked WHERE is_admitted
+            INSERT INTO session_waiters (session_id, user_id, worker_id, since)
+            SELECT i.session_id, i.user_id, $3, clock_timestamp()
+            FROM unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
+            WHERE (
+                SELECT p.admitted_at IS NOT NULL FROM session_participants p
+                WHERE p.session_id = i.session_id AND p.user_id = i.user_id
+            ) IS NOT TRUE
+            ORDER BY i.session_id, i.user_id ON CONFLICT DO NOTHING
             """,
             [session_id for session_id, _ in ordered],
             [user_id for _, user_id in ordered],
             worker_id,
         )
-    return [(row["session_id"], row["user_id"]) for row in rows]
+
+
+async def settled(
+    pool: Pool, worker_id: UUID, waiting: Sequence[tuple[UUID, str]]
+) -> list[tuple[UUID, str, Settlement]]:
+    """Those of these people, who wait through this worker, on whom a host has decided: who was admitted, and whose row
+    is gone. Nobody whose row went with the worker's lease; nor who was kicked, which the session's log tells."""
+    with translated():
+        rows = await pool.fetch(
+            """
+            SELECT i.session_id, i.user_id, p.admitted_at IS NOT NULL AS is_admitted
+            FROM unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
+            LEFT JOIN LATERAL (
+                SELECT admitted_at, was_kicked FROM session_participants
+                WHERE session_id = i.session_id AND user_id = i.user_id LIMIT 1
+            ) p ON true
+            WHERE p.was_kicked IS NOT TRUE AND (p.admitted_at IS NOT NULL OR (
+                (SELECT true FROM workers k WHERE k.id = $3)
+                AND (
+                    SELECT true FROM session_waiters w
+                    WHERE w.session_id = i.session_id AND w.user_id = i.user_id AND w.worker_id = $3
+                ) IS NOT TRUE
+            ))
+            """,
+            [session_id for session_id, _ in waiting],
+            [user_id for _, user_id in waiting],
+            worker_id,
+        )
+    return [(row["session_id"], row["user_id"], "admitted" if row["is_admitted"] else "refused") for row in rows]

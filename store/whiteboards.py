@@ -159,6 +159,14 @@ async def take(
     return boards, held
 
 
+async def hold(connection: Connection, session_id: UUID) -> None:
+    """Have whoever draws in this session wait until the transaction's end: they see then what it has changed.
+
+    To be called before the session's row is taken: boards come first.
+    """
+    await connection.execute(_TAKE, [session_id])
+
+
 async def save(
     connection: Connection, boards: Collection[Board], drawn: Mapping[tuple[UUID, str], tuple[Element, int]]
 ) -> None:
@@ -185,7 +193,8 @@ async def find(connection: Connection, wanted: Collection[tuple[UUID, str]]) -> 
     """These elements (session, id), as far as they are there."""
     rows = await connection.fetch(
         """
-        SELECT e.* FROM unnest($1::uuid[], $2::text[]) AS i (session_id, element_id)
+        SELECT e.session_id, e.element_id, e.version, e.version_nonce, e.deleted, e.bytes, e.element
+        FROM unnest($1::uuid[], $2::text[]) AS i (session_id, element_id)
         JOIN whiteboard_elements e ON e.session_id = i.session_id AND e.element_id = i.element_id
         """,
         [session_id for session_id, _ in wanted],
@@ -219,6 +228,23 @@ _RECOUNT: Final = """
         elements = (SELECT count(*) FROM whiteboard_elements WHERE session_id = $1)
     WHERE session_id = $1
 """
+
+
+_FORGET_AND_COUNT: Final = """
+    WITH gone AS (
+        DELETE FROM whiteboard_elements WHERE session_id = $1 AND deleted AND changed_at < now() - $2::interval
+        RETURNING bytes
+    )
+    UPDATE whiteboards SET elements = elements - g.number, bytes = bytes - g.size
+    FROM (SELECT count(*)::integer AS number, coalesce(sum(bytes), 0)::integer AS size FROM gone) g
+    WHERE session_id = $1 AND g.number > 0
+    RETURNING session_id
+"""
+
+
+async def forget(connection: Connection, session_id: UUID) -> bool:
+    """Forget what was deleted more than TOMBSTONE_AGE ago; whether there was any. In :func:`take`'s transaction."""
+    return await connection.fetchval(_FORGET_AND_COUNT, session_id, TOMBSTONE_AGE) is not None
 
 
 async def clear(connection: Connection, session_id: UUID) -> int | None:

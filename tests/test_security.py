@@ -101,6 +101,8 @@ async def test_the_same_request_is_granted_to_those_who_may(app: App, theirs: Fa
         answer = await app.call(theirs.student, route.method, fill(route, theirs), body_for(route))
     if route.path.endswith("/pinned-message") and route.method == "PUT":
         answer = await app.call("boss", route.method, fill(route, theirs), {"id": str(theirs.message_id)})
+    if route.path.startswith("/children/"):
+        answer = await app.call("mum", route.method, fill(route, theirs), body_for(route))
     if route.path.endswith("/review"):
         answer = await app.call(theirs.student, route.method, fill(route, theirs), body_for(route))
     if route.path == "/uploads/{id}":
@@ -115,6 +117,7 @@ async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: F
     attempts: Mapping[str, list[tuple[str, Any, tuple[int, ...]]]] = {
         "GET /profiles": [("/profiles?user_id=nobody", None, (404,))],
         "POST /profiles": [("/profiles", body_for(route_named("POST /profiles")), (403,))],
+        "GET /children": [],  # one's own: who asks is all that it goes by
         "GET /bookings": [
             ("/bookings?student_id=kid", None, (403,)),
             ("/bookings?teacher_id=teach", None, (403,)),
@@ -126,7 +129,7 @@ async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: F
         "GET /availability": [],  # everybody sees when a teacher can be booked
         "POST /availability": [("/availability", body_for(route_named("POST /availability")), (403,))],
         "GET /calendar": [],  # one's own link: who asks is all that it goes by
-        "POST /calendar/rotate": [],
+        "POST /calendar/rotate": [("/calendar/rotate", {"user_id": "kid"}, (403,))],
         "GET /courses": [],  # everybody sees what is taught
         "POST /courses": [("/courses", body_for(route_named("POST /courses")), (403,))],
         "GET /courses/instructor/my-courses": [],  # one's own
@@ -166,7 +169,7 @@ async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: F
 
 
 async def test_a_strangers_profile_shows_no_address(app: App, theirs: Family) -> None:
-    await app.pool.execute("UPDATE users SET email = 'kid@example.org', profile_set = true WHERE id = 'kid'")
+    await app.pool.execute("UPDATE users SET email = 'kid@example.org', email_set = true WHERE id = 'kid'")
     for who in STRANGERS:
         answer = await app.call(who, "GET", f"/profiles?user_id={theirs.student}")
         assert (answer.status, answer.body["profile"]["email"]) == (200, None)

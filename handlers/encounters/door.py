@@ -171,8 +171,8 @@ class Encounters:
 
     async def _check_memberships(self, connection: Connection) -> None:
         attendee = attendee_of(connection)
-        waiting = self._live.presence.waiting
-        for session_id in [*attendee.joined, *waiting.of(connection)]:
+        presence = self._live.presence
+        for session_id in [*attendee.joined, *presence.waiting.of(connection)]:
             try:
                 ref = access.session_ref(session_id)
                 _, member = await access.enter(self._live.pool, ref, attendee.identity)
@@ -181,7 +181,7 @@ class Encounters:
             else:
                 if session_id in attendee.joined:  # who left meanwhile, or was made to, stays out
                     attendee.joined[session_id] = member
-                    waiting.lead(session_id, connection, is_host=member.is_host)
+                    presence.waiting_lists.lead(session_id, connection, is_host=member.is_host)
 
     # Tokens that end
 

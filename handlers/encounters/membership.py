@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from domain import access, sessions, waiting
+from domain import access, sessions
 from domain.access import Member
 from domain.errors import TooManyRequests, invalid
 from domain.live import Live
@@ -46,9 +46,9 @@ async def join(live: Live, connection: Connection, request: JoinSession) -> Repl
         waiters: list[dict[str, Any]] = []
         try:
             if member.is_host:
-                live.presence.waiting.hold_back(room_id, connection)
+                live.presence.waiting_lists.hold_back(room_id, connection)
                 if session.waiting_room or live.settings(room).waiting_room:
-                    waiters = await waiting.listing(live.pool, session.id)
+                    waiters = await live.presence.waiting_lists.list_for(room_id, connection)
             while True:
                 # The last to be awaited: what comes afterwards is for those who are in the room.
                 missed, reset = await _missed(live, connection, room, request.last_seq)
@@ -57,8 +57,10 @@ async def join(live: Live, connection: Connection, request: JoinSession) -> Repl
                 news = attendee.news
                 session, member = await access.enter(live.pool, ref, attendee.identity)
         except BaseException:
-            if room_id not in attendee.joined:
-                live.presence.waiting.lead(room_id, connection, is_host=False)
+            if room_id in attendee.joined:
+                live.presence.waiting_lists.release(room_id, connection)  # they are in, and told as before
+            else:
+                live.presence.waiting_lists.lead(room_id, connection, is_host=False)
                 live.presence.depart(room_id, connection, "disconnected")
             raise
     # From here to the ack and the entry behind it nothing is awaited: the room stands still.
@@ -72,7 +74,10 @@ async def join(live: Live, connection: Connection, request: JoinSession) -> Repl
             pinned_message_id=live.pinned_message(room),
             recording_id=live.recording(room),
         ),
-        "participants": live.presence.participants(room_id),
+        "participants": live.presence.participants(
+            room_id, first=(session.host_id, session.instructor_id or session.host_id, member.user_id)
+        ),
+        "participantCount": live.presence.count(room_id),
         "you": (live.presence.person(room_id, member.user_id) or _entry(member)) | {"is_host": member.is_host},
         "lastSeq": room.last_seq,
     }
@@ -85,16 +90,16 @@ async def join(live: Live, connection: Connection, request: JoinSession) -> Repl
 
     def enter() -> None:
         if connection.closed:
-            live.presence.waiting.lead(room_id, connection, is_host=False)
+            live.presence.waiting_lists.lead(room_id, connection, is_host=False)
             live.presence.depart(room_id, connection, "disconnected")
         elif connection in live.presence.connections(room_id, member.user_id):
             attendee.joined[room_id] = member
             live.hub.enter(room, connection)
             live.presence.waiting.depart(connection, room_id)
-            live.presence.waiting.lead(room_id, connection, is_host=member.is_host)
-            live.presence.waiting.release(room_id, connection)
+            live.presence.waiting_lists.lead(room_id, connection, is_host=member.is_host)
+            live.presence.waiting_lists.release(room_id, connection)
         else:
-            live.presence.waiting.lead(room_id, connection, is_host=False)
+            live.presence.waiting_lists.lead(room_id, connection, is_host=False)
             removed(connection, room_id)  # kicked between the two
 
     return Reply(answer, then=enter)
@@ -132,7 +137,7 @@ def let_go(live: Live, connection: Connection, session_id: str, reason: str) -> 
     room = live.hub.find(session_id)
     if room is not None:
         live.hub.leave(room, connection)
-    live.presence.waiting.lead(session_id, connection, is_host=False)
+    live.presence.waiting_lists.lead(session_id, connection, is_host=False)
     left = live.presence.depart(session_id, connection, reason)
     if member is not None and not live.presence.connections(session_id, member.user_id):
         live.typing.stop(session_id, member.user_id)

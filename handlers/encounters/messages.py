@@ -9,6 +9,7 @@ from domain import chat, pins, reactions
 from domain.access import Member
 from domain.events import Posted, message_document
 from domain.live import Live
+from domain.reactions import Reacted
 from handlers.encounters.answers import done, refusal
 from handlers.encounters.attendees import member_of
 from handlers.encounters.payloads import InSession
@@ -93,9 +94,16 @@ async def pin(live: Live, connection: Connection, request: PinMessage) -> Reply:
     return done()
 
 
-async def react(live: Live, connection: Connection, request: React) -> Reply:
+def react(live: Live, connection: Connection, request: React) -> Answer:
     member = member_of(connection, request.session_id)
-    message = await reactions.react(live, member, request.id, request.emoji, reacted=request.reacted)
+    return Pending(reactions.begin_react(live, member, request.id, request.emoji, reacted=request.reacted), _reacted)
+
+
+def _reacted(reacting: asyncio.Future[Reacted]) -> Reply:
+    try:
+        message = reactions.reacted_to(reacting)
+    except Exception as error:  # noqa: BLE001  # it is said in the ack
+        return refusal(error, "react")
     return done(message=message_document(message))
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from msgspec import Meta
 
-from domain import moderation
+from domain import hands, moderation
 from domain.errors import invalid
 from domain.live import Live
 from domain.moderation import MAX_ADMITTED, ParticipantChange
-from handlers.encounters.answers import done
+from handlers.encounters.answers import done, refusal
 from handlers.encounters.attendees import member_of
 from handlers.encounters.payloads import InSession
-from realtime.transport import Connection, Reply
+from realtime.transport import Answer, Connection, Pending, Reply
+from store.events import LogEntry
 
 
 class RaiseHand(InSession):
@@ -38,9 +40,16 @@ class Admit(InSession):
     admitted: bool = True
 
 
-async def raise_hand(live: Live, connection: Connection, request: RaiseHand) -> Reply:
+def raise_hand(live: Live, connection: Connection, request: RaiseHand) -> Answer:
     member = member_of(connection, request.session_id)
-    await moderation.raise_hand(live, member, raised=request.raised)
+    return Pending(hands.begin_raise(live, member, raised=request.raised), _raised)
+
+
+def _raised(raising: asyncio.Future[LogEntry | None]) -> Reply:
+    try:
+        hands.check_raised(raising)
+    except Exception as error:  # noqa: BLE001  # it is said in the ack
+        return refusal(error, "raiseHand")
     return done()
 
 

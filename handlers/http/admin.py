@@ -10,11 +10,11 @@ from domain import people
 from handlers.http.bodies import json_response
 from handlers.http.keys import DATABASE
 from handlers.http.lists import Listing, answer
-from handlers.http.requests import identity_of, query_seq, query_text
+from handlers.http.requests import identity_of, place_cursor, query_place, query_seq, query_text
 from store import audit, directory
 from store import stats as numbers
 from store.audit import AuditEntry
-from store.directory import Student, Tutor
+from store.directory import Place, Student, Tutor
 
 
 async def stats(request: web.Request) -> web.Response:
@@ -37,13 +37,14 @@ async def students(request: web.Request) -> web.StreamResponse:
     people.check_is_admin(identity_of(request))
     pool, about = request.app[DATABASE], query_text(request, "q")
 
-    async def read(after: str | None, limit: int) -> list[Student]:
+    async def read(after: Place | None, limit: int) -> list[Student]:
         return await directory.students(pool, about=about, after=after, limit=limit)
 
-    listing = Listing[Student, str](
+    listing = Listing[Student, Place](
         name="students",
         read=read,
-        cursor=lambda student: student.id,
+        cursor=lambda student: Place(sort_name=student.sort_name, id=student.id),
+        written=place_cursor,
         document=_student,
         columns=("id", "first_name", "last_name", "email", "parent_id", "parent_email", "timezone", "created_at"),
         cells=lambda student: (
@@ -51,20 +52,21 @@ async def students(request: web.Request) -> web.StreamResponse:
             *(student.parent_id, student.parent_email, student.timezone, student.created_at),
         ),
     )
-    return await answer(request, listing, query_text(request, "cursor"))
+    return await answer(request, listing, query_place(request))
 
 
 async def tutors(request: web.Request) -> web.StreamResponse:
     people.check_is_admin(identity_of(request))
     pool, about = request.app[DATABASE], query_text(request, "q")
 
-    async def read(after: str | None, limit: int) -> list[Tutor]:
+    async def read(after: Place | None, limit: int) -> list[Tutor]:
         return await directory.tutors(pool, about=about, after=after, limit=limit)
 
-    listing = Listing[Tutor, str](
+    listing = Listing[Tutor, Place](
         name="tutors",
         read=read,
-        cursor=lambda tutor: tutor.id,
+        cursor=lambda tutor: Place(sort_name=tutor.sort_name, id=tutor.id),
+        written=place_cursor,
         document=_tutor,
         columns=(
             *("id", "first_name", "last_name", "email", "subjects", "topics"),
@@ -75,7 +77,7 @@ async def tutors(request: web.Request) -> web.StreamResponse:
             *(tutor.rating, tutor.reviews, tutor.timezone, tutor.created_at),
         ),
     )
-    return await answer(request, listing, query_text(request, "cursor"))
+    return await answer(request, listing, query_place(request))
 
 
 async def audit_log(request: web.Request) -> web.StreamResponse:

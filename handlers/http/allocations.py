@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -11,15 +12,13 @@ from msgspec import Meta
 from domain import allocations, people
 from domain.allocations import NewAllocation
 from domain.errors import invalid
-from domain.identity import MAX_USER_ID_CHARACTERS
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.lists import Listing, answer
-from handlers.http.requests import identity_of, path_uuid, query_seq, query_text
+from handlers.http.requests import MAX_LIMIT, identity_of, path_uuid, query_seq, query_text
+from handlers.payloads import UserId
 from store import allocations as store
 from store.allocations import Allocation
-
-UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARACTERS)]
 
 
 class New(msgspec.Struct, frozen=True):
@@ -35,9 +34,14 @@ async def index(request: web.Request) -> web.StreamResponse:
     async def read(before: int | None, limit: int) -> list[Allocation]:
         return await store.newest(pool, about=about, before=before, limit=limit)
 
+    def pieces(before: int | None) -> AsyncIterator[Sequence[Allocation]]:
+        assert about is not None, "the whole list needs no search"
+        return store.in_pieces(pool, about=about, before=before, size=MAX_LIMIT)
+
     listing = Listing[Allocation, int](
         name="allocations",
         read=read,
+        pieces=None if about is None else pieces,
         cursor=lambda allocation: allocation.number,
         document=_document,
         columns=(

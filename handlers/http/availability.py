@@ -13,7 +13,6 @@ from msgspec import Meta
 from domain import availability
 from domain.errors import invalid
 from handlers.http.bodies import json_response, read_body
-from handlers.http.bookings import UserId
 from handlers.http.keys import DATABASE
 from handlers.http.requests import (
     cursor_of,
@@ -26,20 +25,25 @@ from handlers.http.requests import (
     query_text,
     query_word,
 )
-from handlers.payloads import Instant
+from handlers.payloads import Instant, TimezoneName, UserId
 from store import availability as store
 from store.availability import Slot
 
 _WALL_TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+#: More than either has; which of them they are is said by name.
+WallTime = Annotated[str, Meta(max_length=16)]
+Day = Annotated[str, Meta(max_length=16)]
+
+_CREATED: Final = "Availability slot created successfully"
 
 
 class Weekly(msgspec.Struct, frozen=True):
     weekday: Annotated[int, Meta(ge=1, le=7)]
-    start: str
-    end: str
-    timezone: str
-    until: str
+    start: WallTime
+    end: WallTime
+    timezone: TimezoneName
+    until: Day
 
 
 class NewAvailability(msgspec.Struct, frozen=True):
@@ -74,7 +78,7 @@ async def create(request: web.Request) -> web.Response:
     if new.weekly is None:
         start, end = _span(new)
         slot_id = await availability.publish(pool, identity, new.teacher_id, start, end)
-        return json_response({"id": slot_id, "message": "Availability slot created successfully"}, status=201)
+        return json_response({"id": slot_id, "message": _CREATED}, status=201)
     if new.start_time is not None or new.end_time is not None:
         raise invalid({"weekly": "stands alone, without start_time and end_time"})
     slots = await availability.publish_weekly(pool, identity, new.teacher_id, _weekly(new.weekly))
@@ -82,7 +86,7 @@ async def create(request: web.Request) -> web.Response:
         "id": slots[0].id,
         "series_id": slots[0].series_id,
         "slots": [_document(slot) for slot in slots],
-        "message": "Availability slots created successfully",
+        "message": _CREATED,
     }
     return json_response(answer, status=201)
 

@@ -9,7 +9,6 @@ from aiohttp import web
 from msgspec import Meta
 
 from domain import access, bookings, sessions
-from domain.identity import MAX_USER_ID_CHARACTERS
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import CANCEL_NOTICE, DATABASE, LIVE
 from handlers.http.requests import (
@@ -23,12 +22,10 @@ from handlers.http.requests import (
     query_text,
     query_word,
 )
-from handlers.payloads import Instant
+from handlers.payloads import Instant, TimezoneName, UserId
 from store import bookings as store
 from store import users
 from store.bookings import Booking, Status
-
-UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARACTERS)]
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 #: What `GET /bookings/{id}/session` shows of the session's document.
@@ -37,7 +34,7 @@ _SESSION_FIELDS: Final = ("session_id", "booking_id", "status", "meeting_data", 
 
 class Repeat(msgspec.Struct, frozen=True):
     weeks: Annotated[int, Meta(ge=1, le=bookings.MAX_WEEKS)]
-    timezone: str
+    timezone: TimezoneName
 
 
 class NewBooking(msgspec.Struct, frozen=True):

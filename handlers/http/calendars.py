@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
+import msgspec
 from aiohttp import hdrs, web
 
 from domain import bookings, calendars, icalendar
 from handlers.addresses import public_origin
-from handlers.http.bodies import json_response
+from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, TRUSTED_PROXIES
 from handlers.http.requests import identity_of, path_uuid
+from handlers.payloads import UserId
 
 #: Of the SHA-256 of a calendar: enough to tell two of its states apart.
 _ETAG_CHARACTERS: Final = 32
@@ -45,10 +47,16 @@ async def show(request: web.Request) -> web.Response:
     return json_response({"url": _link(request, user_id, token)})
 
 
+class Whose(msgspec.Struct, frozen=True):
+    user_id: UserId | None = None
+
+
 async def rotate(request: web.Request) -> web.Response:
-    """Another link; the ones so far open nothing any more."""
-    user_id = identity_of(request).user_id
-    token = await calendars.new_link_token(request.app[DATABASE], user_id)
+    """Another link, oneself's or for an administrator anybody's; the ones so far open nothing any more."""
+    identity = identity_of(request)
+    whose = await read_body(request, Whose) if request.body_exists else Whose()
+    user_id = whose.user_id or identity.user_id
+    token = await calendars.new_link_token(request.app[DATABASE], identity, user_id)
     return json_response({"url": _link(request, user_id, token)})
 
 

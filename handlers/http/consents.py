@@ -7,9 +7,9 @@ from aiohttp import web
 
 from domain import access, consents
 from handlers.http.bodies import json_response, read_body
-from handlers.http.bookings import UserId
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.requests import identity_of, link, query_limit, query_text
+from handlers.payloads import UserId
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -11,10 +11,10 @@ from msgspec import Meta
 from domain import courses
 from domain.errors import Forbidden
 from handlers.http.bodies import json_response, read_body
-from handlers.http.bookings import UserId
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.links import Links, links_of
 from handlers.http.requests import cursor_of, identity_of, link, path_uuid, query_limit, query_position
+from handlers.payloads import UserId
 from store import courses as store
 from store.courses import Course
 

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from domain import courses
 from handlers.http.bodies import json_response, read_body
-from handlers.http.bookings import UserId
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.requests import identity_of, link, path_text, path_uuid, query_limit, query_text
+from handlers.payloads import UserId
 from store import enrollments as store
 from store.enrollments import Enrollment, Tier
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Awaitable, Callable, Sequence
+import re
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
@@ -16,18 +20,26 @@ from handlers.http.bodies import json_response
 from handlers.http.requests import MAX_LIMIT, link, query_limit, query_word
 
 RowT = TypeVar("RowT")
-CursorT = TypeVar("CursorT", str, int)
+CursorT = TypeVar("CursorT")
 
 #: What a spreadsheet takes for the beginning of a formula, in ASCII and in full width (OWASP, "CSV Injection").
 FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 #: Put before such a text: spreadsheets then show it as it is.
 TEXT_SIGN: Final = "'"
+#: Where the beginning of a formula may be the beginning of a cell, too: spreadsheets in many languages part cells at
+#: semicolons, others at tabs, and not all keep to the quotes.
+_CELL_WITHIN: Final = re.compile(r'([;,\t\r\n][\s"]*)(?=[=+\-@＝＋－＠])')
+#: The socket is reset, not closed, and what is unsent is thrown away (SO_LINGER: on, for 0 seconds).
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 # Without slots: a generic class notes its parameters in each instance.
 @dataclass(frozen=True, kw_only=True)
 class Listing(Generic[RowT, CursorT]):
-    """A list and how it is shown. `read` answers at most so many rows behind a cursor, or from the beginning."""
+    """A list and how it is shown. `read` answers at most so many rows behind a cursor, or from the beginning.
+
+    `pieces`: all rows behind a cursor, where reading them so costs less than one `read` after the other.
+    """
 
     name: str
     read: Callable[[CursorT | None, int], Awaitable[Sequence[RowT]]]
@@ -36,6 +48,9 @@ class Listing(Generic[RowT, CursorT]):
     #: The names of the columns, and what stands in them.
     columns: Sequence[str]
     cells: Callable[[RowT], Sequence[object]]
+    #: A cursor as a link has it.
+    written: Callable[[CursorT], str] = str
+    pieces: Callable[[CursorT | None], AsyncIterator[Sequence[RowT]]] | None = None
 
 
 async def answer(request: web.Request, listing: Listing[RowT, CursorT], after: CursorT | None) -> web.StreamResponse:
@@ -45,13 +60,14 @@ async def answer(request: web.Request, listing: Listing[RowT, CursorT], after: C
         return await _stream(request, listing, after)
     found = await listing.read(after, limit + 1)
     shown = found[:limit]
-    more = link(request, "next", cursor=str(listing.cursor(shown[-1]))) if len(found) > limit else None
+    more = link(request, "next", cursor=listing.written(listing.cursor(shown[-1]))) if len(found) > limit else None
     return json_response([listing.document(row) for row in shown], headers=more)
 
 
 async def _stream(request: web.Request, listing: Listing[RowT, CursorT], after: CursorT | None) -> web.StreamResponse:
+    pieces = _in_pieces(listing, after) if listing.pieces is None else listing.pieces(after)
     # Before anything is sent: a database that is away is still a 503.
-    rows = await listing.read(after, MAX_LIMIT)
+    rows = await anext(pieces, None)
     response = web.StreamResponse(
         headers={
             hdrs.CONTENT_TYPE: "text/csv; charset=utf-8; header=present",
@@ -67,13 +83,33 @@ async def _stream(request: web.Request, listing: Listing[RowT, CursorT], after: 
         await response.write(csv_lines([listing.columns]))
         while rows:
             await response.write(csv_lines([listing.cells(row) for row in rows]))
-            rows = await listing.read(listing.cursor(rows[-1]), MAX_LIMIT) if len(rows) == MAX_LIMIT else []
+            rows = await anext(pieces, None)
         whole = True
     finally:
-        if not whole and request.transport is not None:
-            # Half a list must not look like a whole one, nor an error's document like a part of it.
-            request.transport.close()
+        if not whole:
+            _break_off(request)
     return response
+
+
+async def _in_pieces(listing: Listing[RowT, CursorT], after: CursorT | None) -> AsyncIterator[Sequence[RowT]]:
+    rows = await listing.read(after, MAX_LIMIT)
+    while rows:
+        yield rows
+        rows = await listing.read(listing.cursor(rows[-1]), MAX_LIMIT) if len(rows) == MAX_LIMIT else []
+
+
+def _break_off(request: web.Request) -> None:
+    """Half a list must not look like a whole one, nor an error's document like a part of it.
+
+    Over HTTP/1.0 the end of the connection is the end of the list, so it must not be an orderly one.
+    """
+    if request.transport is None:
+        return
+    connection = request.transport.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):  # it may be closed already
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    request.transport.abort()
 
 
 def csv_lines(rows: Sequence[Sequence[object]]) -> bytes:
@@ -98,6 +134,7 @@ def _cell(value: object) -> object:
 
 
 def _harmless(text: str) -> str:
+    text = _CELL_WITHIN.sub(rf"\1{TEXT_SIGN}", text)
     # Some spreadsheets trim what they read, so what stands behind white space counts.
     if text.startswith(FORMULA_SIGNS) or text.lstrip().startswith(FORMULA_SIGNS):
         return TEXT_SIGN + text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,7 @@ from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE, PAGE_CACHE
 from handlers.http.page_cache import CachedPage
 from handlers.http.requests import identity_of, link, query_limit, query_seq
+from handlers.payloads import StructT
 from store import messages
 from store.sessions import Session
 
@@ -86,9 +88,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def create(request: web.Request) -> web.Response:
-    await entered(request)
-    new = await read_body(request, NewMessage)
-    session, member = await entered(request)  # again: a body takes its time to come, and who sends it may be removed
+    session, member, new = await entered_with(request, NewMessage)
     message, repeated = await chat.send(
         request.app[LIVE], member, text=new.text, client_id=new.client_id, muted=session.chat_muted
     )
@@ -96,9 +96,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def change(request: web.Request) -> web.Response:
-    _, member = await entered(request)
-    wanted = await read_body(request, MessageChange)
-    _, member = await entered(request)
+    _, member, wanted = await entered_with(request, MessageChange)
     message = await chat.edit(request.app[LIVE], member, request.match_info["id"], text=wanted.text)
     return json_response(message_document(message))
 
@@ -113,3 +111,18 @@ async def entered(request: web.Request) -> tuple[Session, Member]:
     """The session in the path, and its visitor as a member. Raises NotFound, Forbidden."""
     ref = access.session_ref(request.match_info["ref"])
     return await access.enter(request.app[DATABASE], ref, identity_of(request))
+
+
+async def entered_with(
+    request: web.Request, type_: type[StructT], *, may: Callable[[Member], None] = lambda member: None
+) -> tuple[Session, Member, StructT]:
+    """As :func:`entered`, with the request's body, which is read from those alone who `may` send it.
+
+    They are looked at again once it is here: it takes its time to come, and who sends it may have been removed.
+    """
+    _, member = await entered(request)
+    may(member)
+    body = await read_body(request, type_)
+    session, member = await entered(request)
+    may(member)
+    return session, member, body

@@ -12,11 +12,11 @@ from domain import access, moderation
 from domain.errors import NotFound
 from domain.identity import full_name
 from domain.moderation import ParticipantChange
-from handlers.http.bodies import json_response, read_body
+from handlers.http.bodies import json_response
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.lists import Listing, answer
-from handlers.http.messages import entered
-from handlers.http.requests import path_text, query_text
+from handlers.http.messages import entered, entered_with
+from handlers.http.requests import path_text, query_text, query_word
 from store import attendance, participants
 from store.participants import Participant
 from store.sessions import Session
@@ -29,16 +29,19 @@ class Change(msgspec.Struct, frozen=True):
 
 
 async def index(request: web.Request) -> web.StreamResponse:
-    """Who took part, first comers first, and for how long; as CSV the host's alone."""
+    """Who took part, first comers first; as CSV the host's alone. With `?online=true` those alone who are here, in the
+    order of their ids. For how long somebody was here is shown to the host and to themself."""
     session, member = await entered(request)
     if query_text(request, "format") == "csv":
         access.require_host(member, "Only the host exports the attendance.")
     pool = request.app[DATABASE]
+    stored = participants.online_in_session if query_word(request, "online", ("true",)) else participants.of_session
 
     async def read(after: str | None, limit: int) -> list[Attendance]:
-        found = await participants.of_session(pool, session.id, after=after, limit=limit)
-        seconds = await attendance.seconds(pool, session.id, [participant.user_id for participant in found])
-        return [Attendance(participant, seconds[participant.user_id]) for participant in found]
+        found = await stored(pool, session.id, after=after, limit=limit)
+        shown = [one.user_id for one in found if member.is_host or one.user_id == member.user_id]
+        seconds = await attendance.seconds(pool, session.id, shown) if shown else {}
+        return [Attendance(participant, seconds.get(participant.user_id)) for participant in found]
 
     listing = Listing[Attendance, str](
         name="attendance",
@@ -55,9 +58,8 @@ async def index(request: web.Request) -> web.StreamResponse:
 
 
 async def change(request: web.Request) -> web.Response:
-    session, member = await entered(request)
+    session, member, wanted = await entered_with(request, Change)
     user_id = path_text(request, "user_id", _unknown_participant)
-    wanted = await read_body(request, Change)
     participant = await moderation.change_participant(
         request.app[LIVE],
         member,
@@ -72,18 +74,18 @@ async def change(request: web.Request) -> web.Response:
 
 @dataclass(frozen=True, slots=True)
 class Attendance:
-    """A participant, and for how many seconds they were there."""
+    """A participant, and for how many seconds they were there. None: that is not shown to whoever asks."""
 
     participant: Participant
-    seconds: float
+    seconds: float | None
 
     @property
     def name(self) -> str:
         return full_name(self.participant.first_name, self.participant.last_name) or self.participant.user_id
 
     @property
-    def minutes(self) -> float:
-        return round(self.seconds / 60, 1)
+    def minutes(self) -> float | None:
+        return None if self.seconds is None else round(self.seconds / 60, 1)
 
 
 def _role(session: Session, participant: Participant) -> str:
@@ -106,6 +108,7 @@ def _document(session: Session, one: Attendance) -> dict[str, Any]:
         "wasKicked": participant.was_kicked,
         "micAllowed": participant.mic_allowed,
         "cameraAllowed": participant.camera_allowed,
+        "handRaised": participant.hand_raised,
         "online": participant.online,
         "minutes": one.minutes,
         "createdAt": participant.created_at,

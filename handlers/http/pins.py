@@ -7,9 +7,9 @@ from aiohttp import web
 
 from domain import pins
 from domain.events import message_document
-from handlers.http.bodies import json_response, read_body
+from handlers.http.bodies import json_response
 from handlers.http.keys import LIVE
-from handlers.http.messages import entered
+from handlers.http.messages import entered, entered_with
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -17,9 +17,7 @@ class Pin(msgspec.Struct, frozen=True):
 
 
 async def put(request: web.Request) -> web.Response:
-    await entered(request)
-    wanted = await read_body(request, Pin)
-    _, member = await entered(request)
+    _, member, wanted = await entered_with(request, Pin)
     message = await pins.pin(request.app[LIVE], member, wanted.id)
     return json_response(message_document(message))
 

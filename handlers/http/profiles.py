@@ -10,14 +10,16 @@ from msgspec import UNSET, Meta, UnsetType
 
 from domain import people
 from domain.errors import NotFound, invalid
-from domain.identity import MAX_USER_ID_CHARACTERS, role_named, split_name
+from domain.identity import role_named, split_name
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE, PEOPLE
 from handlers.http.requests import identity_of, required_query_text
+from handlers.payloads import TimezoneName, UserId
 from store import users
 from store.users import ProfileToSave, User
 
-UserId = Annotated[str, Meta(min_length=1, max_length=MAX_USER_ID_CHARACTERS)]
+#: More than a name or an address may have: white space around them is cut off before they are measured.
+Line = Annotated[str, Meta(max_length=1_000)]
 Label = Annotated[str, Meta(min_length=1, max_length=100)]
 Labels = Annotated[list[Label], Meta(max_length=50)]
 
@@ -25,18 +27,18 @@ Labels = Annotated[list[Label], Meta(max_length=50)]
 class ProfileData(msgspec.Struct, frozen=True):
     """What is left out stays as it is; `email` and `parent_id` are taken away by null."""
 
-    name: str
-    email: str | UnsetType | None = UNSET
+    name: Line
+    email: Line | UnsetType | None = UNSET
     bio: Annotated[str, Meta(max_length=5000)] | None = None
     topics: Labels | None = None
     subjects: Labels | None = None
-    timezone: str | None = None
+    timezone: TimezoneName | None = None
     parent_id: UserId | UnsetType | None = UNSET
 
 
 class Profile(msgspec.Struct, frozen=True):
     user_id: UserId
-    role: str
+    role: Line
     profile_data: ProfileData
 
 
@@ -59,7 +61,7 @@ async def save(request: web.Request) -> web.Response:
     concerned = people.concerned(saved)
     if concerned:
         request.app[LIVE].person_changed(concerned)
-    is_new = saved.before is None or not saved.before.profile_set
+    is_new = saved.before is None or not saved.before.name_set
     answer = {"profile_id": profile.user_id, "message": "Profile created/updated successfully"}
     return json_response(answer, status=201 if is_new else 200)
 

@@ -1,4 +1,4 @@
-"""`/sessions/{ref}/messages/{id}/reactions`: who reacted to a message with what."""
+"""`/sessions/{ref}/messages/{id}/reactions`: who reacted to a message with what; and what oneself did."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from domain.identity import full_name
 from handlers.http.bodies import json_response
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.messages import entered
-from handlers.http.requests import link, query_limit, query_text
+from handlers.http.requests import link, query_limit, query_seq, query_text
 from store import reactions as stored
 from store.reactions import Reaction
 
@@ -37,6 +37,19 @@ def _after(request: web.Request) -> tuple[str, str] | None:
     if not reactions.is_emoji(emoji):
         raise invalid({"cursor": "is not one from a Link header"})
     return emoji, user_id
+
+
+async def own(request: web.Request) -> web.Response:
+    """One's own, to the messages of such a page of the history."""
+    session, member = await entered(request)
+    found = await stored.own(
+        request.app[DATABASE],
+        session.id,
+        member.user_id,
+        before=query_seq(request, "before"),
+        limit=query_limit(request),
+    )
+    return json_response([{"message_id": message_id, "emoji": emoji} for message_id, emoji in found])
 
 
 async def add(request: web.Request) -> web.Response:

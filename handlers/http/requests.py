@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,12 +17,16 @@ from domain.identity import Identity
 from handlers.http.keys import IDENTITY
 from handlers.payloads import NOT_AN_INSTANT, Instant, in_utc, refuse_unstorable
 from store.bookings import Position
+from store.directory import Place
 
 #: Longer than every id, room name and search that is accepted.
 MAX_PARAMETER_CHARACTERS: Final = 512
 #: How much of a list one answer holds, unless asked otherwise.
 DEFAULT_LIMIT: Final = 200
 MAX_LIMIT: Final = 1000
+
+#: Longer than every cursor of ours: that of a list of people holds a name and an id, of four bytes a character.
+MAX_CURSOR_CHARACTERS: Final = 2048
 
 MAX_SEQ: Final = 2**63 - 1
 
@@ -128,11 +133,36 @@ def query_position(request: web.Request) -> Position | None:
     try:
         return Position(start_time=datetime.fromisoformat(start_time).astimezone(UTC), id=UUID(row_id))
     except (ValueError, OverflowError):
-        raise invalid({"cursor": "is not one from a Link header"}) from None
+        raise not_a_cursor() from None
 
 
 def cursor_of(start_time: datetime, row_id: UUID) -> str:
     return f"{start_time.isoformat()}~{row_id}"
+
+
+def query_place(request: web.Request) -> Place | None:
+    """The place after which a list of people goes on, as :func:`place_cursor` wrote it, or None."""
+    cursor = request.query.get("cursor")
+    if not cursor:
+        return None
+    if len(cursor) > MAX_CURSOR_CHARACTERS:
+        raise not_a_cursor()
+    try:
+        written = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        sort_name, user_id = msgspec.json.decode(written, type=tuple[str, str])
+        refuse_unstorable(sort_name + user_id)
+    except (ValueError, msgspec.MsgspecError, BadRequest):  # no ASCII, base64 or UTF-8, no JSON of two texts
+        raise not_a_cursor() from None
+    return Place(sort_name=sort_name, id=user_id)
+
+
+def place_cursor(place: Place) -> str:
+    """Text that stands in an address as it is, whatever the name."""
+    return base64.urlsafe_b64encode(msgspec.json.encode((place.sort_name, place.id))).rstrip(b"=").decode()
+
+
+def not_a_cursor() -> BadRequest:
+    return invalid({"cursor": "is not one from a Link header"})
 
 
 def link(request: web.Request, rel: str, **parameters: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -15,6 +16,7 @@ from handlers.http import (
     availability,
     bookings,
     calendars,
+    children,
     consents,
     content,
     courses,
@@ -58,9 +60,15 @@ ALLOWED_HEADERS: Final = (
 PREFLIGHT_SECONDS: Final = 600
 
 
+_PARAMETER: Final = re.compile(r"{(\w+)}")
+
+
 class Route(NamedTuple):
     """One line of the API. `public`: needs no token; its handler may still ask who it is. `streams`: it takes its body
-    in as it comes, and asks for it when it wants it (:mod:`handlers.http.streams`)."""
+    in as it comes, and asks for it when it wants it (:mod:`handlers.http.streams`).
+
+    A parameter of the path is any text without a slash.
+    """
 
     method: str
     path: str
@@ -75,6 +83,9 @@ def routes() -> list[Route]:
         Route("GET", "/readyz", health.readyz, public=True),
         Route("GET", "/profiles", profiles.show),
         Route("POST", "/profiles", profiles.save),
+        Route("GET", "/children", children.index),
+        Route("PUT", "/children/{user_id}", children.accept),
+        Route("DELETE", "/children/{user_id}", children.leave),
         Route("GET", "/bookings", bookings.index),
         Route("POST", "/bookings", bookings.create),
         Route("GET", "/bookings/{id}.ics", calendars.booking),  # before the next, which it looks like
@@ -130,6 +141,7 @@ def routes() -> list[Route]:
         Route("GET", "/sessions/{ref}/messages/{id}/reactions", reactions.index),
         Route("PUT", "/sessions/{ref}/messages/{id}/reactions/{emoji}", reactions.add),
         Route("DELETE", "/sessions/{ref}/messages/{id}/reactions/{emoji}", reactions.remove),
+        Route("GET", "/sessions/{ref}/reactions/mine", reactions.own),
         Route("PUT", "/sessions/{ref}/pinned-message", pins.put),
         Route("DELETE", "/sessions/{ref}/pinned-message", pins.delete),
         Route("POST", "/sessions/{ref}/start-recording", recordings.start),
@@ -183,7 +195,8 @@ def apply(app: web.Application, cors_origins: Sequence[str], listed: Sequence[Ro
         by_path.setdefault(route.path, []).append(route)
     for path, of_path in by_path.items():
         # One resource per path: a preflight is answered by the first that fits.
-        resource = app.router.add_resource(path)
+        # Left to itself, aiohttp takes no braces for a parameter, and ids of people may have some.
+        resource = app.router.add_resource(_PARAMETER.sub(r"{\1:[^/]+}", path))
         for route in of_path:
             if route.method == hdrs.METH_OPTIONS and cors is not None:
                 described[path] = route.handler  # beside the preflights, which aiohttp-cors answers

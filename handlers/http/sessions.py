@@ -15,7 +15,7 @@ from handlers.http.authentication import authenticate
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.live_sessions import ClassToSchedule, MaxParticipants, Title, schedule
-from handlers.http.messages import entered
+from handlers.http.messages import entered, entered_with
 from handlers.http.requests import identity_of
 from handlers.payloads import Instant
 from store import sessions as store
@@ -112,10 +112,7 @@ async def delete(request: web.Request) -> web.Response:
 
 async def configure(request: web.Request) -> web.Response:
     """What a host sets in a session."""
-    _, member = await entered(request)
-    access.require_host(member)
-    wanted = await read_body(request, SettingsChange)
-    _, member = await entered(request)  # again: a body may take its time to come, and who sends it may be removed
+    _, member, wanted = await entered_with(request, SettingsChange, may=access.require_host)
     size = wanted.max_participants
     session = await session_settings.change(
         request.app[LIVE],
@@ -140,8 +137,7 @@ async def configure(request: web.Request) -> web.Response:
 
 
 async def change(request: web.Request) -> web.Response:
-    _, member = await entered(request)
-    wanted = await read_body(request, SessionChange)
+    _, member, wanted = await entered_with(request, SessionChange)
     await sessions.update(
         request.app[LIVE],
         member,

@@ -26,7 +26,9 @@ STATEMENTS = (
         subjects    text[] NOT NULL DEFAULT '{}',
         timezone    text NOT NULL DEFAULT 'UTC',
         parent_id   text,
-        profile_set boolean NOT NULL DEFAULT false,
+        parent_accepted boolean NOT NULL DEFAULT false,
+        name_set    boolean NOT NULL DEFAULT false,
+        email_set   boolean NOT NULL DEFAULT false,
         created_at  timestamptz NOT NULL DEFAULT now(),
         updated_at  timestamptz NOT NULL DEFAULT now(),
         CONSTRAINT users_id_length CHECK (char_length(id) BETWEEN 1 AND 128),
@@ -35,7 +37,8 @@ STATEMENTS = (
         CONSTRAINT users_not_own_parent CHECK (parent_id <> id)
     )
     """,
-    "COMMENT ON COLUMN users.profile_set IS 'name and e-mail were set here; the token''s no longer replace them'",
+    "COMMENT ON COLUMN users.name_set IS 'it was set here; the token''s no longer replaces it, and so with email_set'",
+    "COMMENT ON COLUMN users.parent_accepted IS 'the parent, or an administrator, has said so, too'",
     "CREATE INDEX users_by_parent ON users (parent_id) WHERE parent_id IS NOT NULL",
     """
     CREATE TABLE bookings (
@@ -68,7 +71,7 @@ STATEMENTS = (
     """,
     "CREATE INDEX bookings_by_student ON bookings (student_id, start_time)",
     "CREATE INDEX bookings_by_teacher ON bookings (teacher_id, start_time)",
-    "CREATE INDEX bookings_by_parent ON bookings (parent_id) WHERE parent_id IS NOT NULL",
+    "CREATE INDEX bookings_by_parent ON bookings (parent_id, start_time) WHERE parent_id IS NOT NULL",
     """
     CREATE TABLE sessions (
         id                uuid PRIMARY KEY,

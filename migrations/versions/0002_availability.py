@@ -1,7 +1,7 @@
 """Availability: the slots that teachers offer, and the weekly series that some of them were made from.
 
-Which slots are booked is not written here: a slot is booked while a pending or confirmed booking of its teacher
-overlaps it.
+Which slots are booked is not written here: a slot is booked while a booking of its teacher overlaps it that was not
+cancelled.
 """
 
 from alembic import op
@@ -25,7 +25,8 @@ STATEMENTS = (
         created_at timestamptz NOT NULL DEFAULT now(),
         CONSTRAINT availability_series_teacher_exists FOREIGN KEY (teacher_id) REFERENCES users (id),
         CONSTRAINT availability_series_weekday_known CHECK (weekday BETWEEN 1 AND 7),
-        CONSTRAINT availability_series_end_after_start CHECK (ends > starts)
+        -- Midnight at the end is the next day's beginning.
+        CONSTRAINT availability_series_end_after_start CHECK (ends > starts OR ends = '00:00')
     )
     """,
     "COMMENT ON COLUMN availability_series.weekday IS 'ISO 8601: 1 is Monday'",

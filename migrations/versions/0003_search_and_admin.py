@@ -9,6 +9,8 @@ accents (no extension is needed: Unicode takes them off), in lower case, without
 
 from alembic import op
 
+from migrations import online
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -25,16 +27,18 @@ _HEADLINE = """
 """
 _BIO = "setweight(to_tsvector('simple'::regconfig, search_folded(u.bio)), 'D')"
 _ROW = f"""
-    u.id, u.role, btrim(search_folded(concat_ws(' ', u.last_name, u.first_name))), {_WORDS},
+    u.id, u.role, left(btrim(search_folded(concat_ws(' ', u.last_name, u.first_name))), 200), {_WORDS},
     CASE WHEN u.role = 'teacher' THEN {_HEADLINE} END,
     CASE WHEN u.role = 'teacher' THEN {_HEADLINE} || {_BIO} END
 """
 
-STATEMENTS = (
+#: The directory, and whatever keeps it. It can be run again: it is committed before everybody is put into it.
+DIRECTORY = (
+    "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE",
     # NFKD takes letters and their accents apart; the letters that it leaves whole are written out. + and # are words'
     # own in the names of languages (C++, C#); all other punctuation parts words.
     r"""
-    CREATE FUNCTION search_folded(words text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    CREATE OR REPLACE FUNCTION search_folded(words text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN replace(replace(translate(
         replace(replace(replace(replace(translate(
             lower(regexp_replace(normalize(words, NFKD), '[\u0300-\u036f]+', '', 'g')),
@@ -47,7 +51,7 @@ STATEMENTS = (
     # would find everything. No lexeme holds a quote or a backslash: folding has parted words at them. More words than
     # anybody types to find someone are left out: each is a walk through the index.
     r"""
-    CREATE FUNCTION search_query(words text) RETURNS tsquery LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    CREATE OR REPLACE FUNCTION search_query(words text) RETURNS tsquery LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (
         SELECT string_agg(
             '''' || lexeme || CASE WHEN lexeme ~ '^[a-z0-9]$' THEN '''' ELSE ''':*' END, ' & '
@@ -58,7 +62,7 @@ STATEMENTS = (
     )
     """,
     """
-    CREATE TABLE directory (
+    CREATE TABLE IF NOT EXISTS directory (
         user_id   text PRIMARY KEY,
         role      text NOT NULL,
         sort_name text NOT NULL,
@@ -72,7 +76,7 @@ STATEMENTS = (
     "COMMENT ON COLUMN directory.headline IS 'a teacher''s topics (A), subjects (B) and name (C)'",
     "COMMENT ON COLUMN directory.document IS 'the headline and the bio (D)'",
     f"""
-    CREATE FUNCTION directory_follow_users() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION directory_follow_users() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         INSERT INTO directory (user_id, role, sort_name, words, headline, document)
         SELECT {_ROW} FROM (SELECT NEW.*) AS u
@@ -84,23 +88,56 @@ STATEMENTS = (
     $$
     """,  # noqa: S608  # constants of this file
     """
-    CREATE TRIGGER users_are_in_the_directory AFTER INSERT ON users
+    CREATE OR REPLACE TRIGGER users_are_in_the_directory AFTER INSERT ON users
         FOR EACH ROW EXECUTE FUNCTION directory_follow_users()
     """,
     """
-    CREATE TRIGGER users_change_in_the_directory
+    CREATE OR REPLACE TRIGGER users_change_in_the_directory
         AFTER UPDATE OF role, first_name, last_name, email, bio, topics, subjects ON users
         FOR EACH ROW
         WHEN ((OLD.role, OLD.first_name, OLD.last_name, OLD.email, OLD.bio, OLD.topics, OLD.subjects)
               IS DISTINCT FROM (NEW.role, NEW.first_name, NEW.last_name, NEW.email, NEW.bio, NEW.topics, NEW.subjects))
         EXECUTE FUNCTION directory_follow_users()
     """,
-    f"INSERT INTO directory (user_id, role, sort_name, words, headline, document) SELECT {_ROW} FROM users u",  # noqa: S608
-    "CREATE INDEX directory_in_order ON directory (role, sort_name, user_id)",
+    "CREATE INDEX IF NOT EXISTS directory_in_order ON directory (role, sort_name, user_id)",
     # Without a list of pending entries, which every search would read through: profiles change seldom.
-    "CREATE INDEX directory_by_words ON directory USING gin (words) WITH (fastupdate = off)",
-    "CREATE INDEX directory_by_headline ON directory USING gin (headline) WITH (fastupdate = off)",
-    "CREATE INDEX directory_by_document ON directory USING gin (document) WITH (fastupdate = off)",
+    "CREATE INDEX IF NOT EXISTS directory_by_words ON directory USING gin (words) WITH (fastupdate = off)",
+    # One for each place in which a teacher may be found, with all the better ones in it: `store.search` reads them in
+    # this order. GIN keeps no weights, so that one index alone would find topics among all the subjects.
+    *(
+        f"CREATE INDEX IF NOT EXISTS directory_by_{name} ON directory USING gin ({place})"
+        f" WITH (fastupdate = off) WHERE {column} IS NOT NULL"
+        for name, place, column in (
+            ("topics", "ts_filter(headline, '{a}')", "headline"),
+            ("subjects", "ts_filter(headline, '{a,b}')", "headline"),
+            ("headline", "headline", "headline"),
+            ("document", "document", "document"),
+        )
+    ),
+)
+
+#: The triggers keep those who come or change meanwhile, and what they have written stands. The rows are locked against
+#: removal alone, each batch for a moment.
+EVERYBODY = f"""
+    WITH batch AS (
+        SELECT * FROM users WHERE id > :after ORDER BY id LIMIT 1000 FOR KEY SHARE
+    ), written AS (
+        INSERT INTO directory (user_id, role, sort_name, words, headline, document)
+        SELECT {_ROW} FROM batch u ORDER BY u.id ON CONFLICT DO NOTHING
+    )
+    SELECT max(id) FROM batch
+"""  # noqa: S608  # constants of this file
+
+#: What is counted for the administrator's first page. Messages lie in the order in which they came: a few bytes for
+#: every megabyte of them say where today begins.
+INDEXES = (
+    ("session_messages_by_day", "ON session_messages USING brin (created_at) WITH (autosummarize = on)"),
+    ("sessions_live", "ON sessions (id) WHERE status = 'live'"),
+    ("sessions_upcoming", "ON sessions (starts_at) WHERE status = 'scheduled'"),
+)
+
+STATEMENTS = (
+    "LOCK TABLE users, bookings IN SHARE ROW EXCLUSIVE MODE",
     """
     CREATE TABLE reviews (
         booking_id uuid PRIMARY KEY,
@@ -123,6 +160,7 @@ STATEMENTS = (
         CONSTRAINT teacher_ratings_of_reviews CHECK (reviews > 0)
     )
     """,
+    "CREATE INDEX teacher_ratings_best_first ON teacher_ratings ((stars::float8 / reviews) DESC, teacher_id)",
     "COMMENT ON TABLE teacher_ratings IS 'the sum of a teacher''s reviews, written with each of them'",
     """
     CREATE TABLE allocations (
@@ -172,21 +210,22 @@ STATEMENTS = (
     CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
         FOR EACH STATEMENT EXECUTE FUNCTION audit_log_stays_as_it_is()
     """,
-    # What is counted for the administrator's first page. Messages lie in the order in which they came: a few bytes
-    # for every megabyte of them say where today begins.
-    "CREATE INDEX session_messages_by_day ON session_messages USING brin (created_at) WITH (autosummarize = on)",
-    "CREATE INDEX sessions_live ON sessions (id) WHERE status = 'live'",
-    "CREATE INDEX sessions_upcoming ON sessions (starts_at) WHERE status = 'scheduled'",
 )
 
 
 def upgrade() -> None:
+    for statement in DIRECTORY:
+        op.execute(statement)
+    with online.apart():
+        online.in_batches(EVERYBODY)
+        for name, definition in INDEXES:
+            online.make_index(name, definition)
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    for index in ("session_messages_by_day", "sessions_live", "sessions_upcoming"):
+    for index, _ in INDEXES:
         op.execute(f"DROP INDEX {index}")
     for trigger in ("users_are_in_the_directory", "users_change_in_the_directory"):
         op.execute(f"DROP TRIGGER {trigger} ON users")

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from migrations import online
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -9,6 +11,8 @@ depends_on = None
 
 
 STATEMENTS = (
+    # That of the bookings last: nobody else reads them until the end of the transaction.
+    "LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE",
     "ALTER TABLE bookings ADD COLUMN calendar_sequence integer NOT NULL DEFAULT 0",
     "COMMENT ON COLUMN bookings.calendar_sequence IS 'iCalendar''s SEQUENCE: counts changes of time and status'",
     # Several statements change bookings, and a calendar must see each of them: the table itself counts.
@@ -25,8 +29,6 @@ STATEMENTS = (
         WHEN ((OLD.start_time, OLD.end_time, OLD.status) IS DISTINCT FROM (NEW.start_time, NEW.end_time, NEW.status))
         EXECUTE FUNCTION bookings_count_change()
     """,
-    "CREATE INDEX bookings_of_parents ON bookings (parent_id, start_time) WHERE parent_id IS NOT NULL",
-    "CREATE INDEX bookings_confirmed_by_start ON bookings (start_time) WHERE status = 'confirmed'",
     """
     CREATE TABLE server_keys (
         name       text PRIMARY KEY,
@@ -64,6 +66,8 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
+    with online.apart():
+        online.make_index("bookings_confirmed_by_start", "ON bookings (start_time) WHERE status = 'confirmed'")
     for statement in STATEMENTS:
         op.execute(statement)
 
@@ -74,7 +78,6 @@ def downgrade() -> None:
         "DROP TABLE calendar_links",
         "DROP TABLE server_keys",
         "DROP INDEX bookings_confirmed_by_start",
-        "DROP INDEX bookings_of_parents",
         "DROP TRIGGER bookings_count_changes ON bookings",
         "DROP FUNCTION bookings_count_change()",
         "ALTER TABLE bookings DROP COLUMN calendar_sequence",

@@ -1,13 +1,98 @@
-"""Live classes: courses and who is enrolled, what a host sets in a session, reactions, whiteboards, notifications."""
+"""Live classes: courses and who is enrolled, what a host sets in a session, reactions, whiteboards, notifications.
+
+No order suits the tables of sessions: a batch of messages locks `session_messages` before `sessions` (a prepared INSERT
+locks its target first), an edit `sessions` before `session_messages`. So each is altered alone, and none waits for the
+next. Rows that were there are checked in the revision after this one.
+"""
 
 from alembic import op
+from sqlalchemy import text
+
+from migrations import online
 
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+_COLUMN_IS_THERE = """
+    SELECT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = '{table}'::regclass AND attname = '{column}' AND NOT attisdropped
+    )
+"""
+
+#: Each alone, and only while the question before it is answered by no: an attempt does not ask for locks again whose
+#: work an earlier one has done.
+ALTERATIONS = (
+    # What a host sets. A session of a booking has no course, and one of a course no booking.
+    (
+        _COLUMN_IS_THERE.format(table="sessions", column="course_id"),
+        """
+        ALTER TABLE sessions
+            ADD COLUMN course_id uuid,
+            ADD COLUMN max_participants integer,
+            ADD COLUMN locked boolean NOT NULL DEFAULT false,
+            ADD COLUMN waiting_room boolean NOT NULL DEFAULT false,
+            ADD COLUMN chat_muted boolean NOT NULL DEFAULT false,
+            ADD COLUMN slow_mode_seconds integer NOT NULL DEFAULT 0,
+            ADD COLUMN pinned_message_id uuid,
+            ADD COLUMN whiteboard_locked boolean NOT NULL DEFAULT false,
+            ADD CONSTRAINT sessions_of_courses_have_one
+                CHECK ((kind = 'course') = (course_id IS NOT NULL)) NOT VALID,
+            ADD CONSTRAINT sessions_max_participants_sane
+                CHECK (max_participants BETWEEN 1 AND 10000) NOT VALID,
+            ADD CONSTRAINT sessions_slow_mode_sane
+                CHECK (slow_mode_seconds BETWEEN 0 AND 3600) NOT VALID
+        """,
+    ),
+    (
+        _COLUMN_IS_THERE.format(table="session_participants", column="admitted_at"),
+        "ALTER TABLE session_participants ADD COLUMN admitted_at timestamptz, ADD COLUMN chatted_at timestamptz",
+    ),
+    (
+        _COLUMN_IS_THERE.format(table="session_messages", column="reactions"),
+        "ALTER TABLE session_messages ADD COLUMN reactions jsonb",
+    ),
+    (
+        """
+        SELECT pg_get_constraintdef(oid) LIKE '%whiteboard_cleared%' FROM pg_constraint
+        WHERE conrelid = 'session_events'::regclass AND conname = 'session_events_kind_known'
+        """,
+        """
+        ALTER TABLE session_events
+            DROP CONSTRAINT session_events_kind_known,
+            ADD CONSTRAINT session_events_kind_known CHECK (kind IN (
+                'message_edited', 'message_deleted', 'message_pinned', 'message_reaction', 'session_status',
+                'session_settings', 'hand_raised', 'permissions_changed', 'participant_kicked', 'whiteboard_cleared'
+            )) NOT VALID
+        """,
+    ),
+)
+
+COMMENTS = (
+    "COMMENT ON COLUMN sessions.locked IS 'nobody comes in any more who has not been in'",
+    "COMMENT ON COLUMN sessions.waiting_room IS 'who comes in waits until the host admits them'",
+    "COMMENT ON COLUMN sessions.chat_muted IS 'only the host writes'",
+    "COMMENT ON COLUMN sessions.slow_mode_seconds IS 'between two messages of one person; 0: none'",
+    "COMMENT ON COLUMN session_participants.admitted_at IS 'when the host let them out of the waiting room'",
+    "COMMENT ON COLUMN session_participants.chatted_at IS 'when they last wrote while slow mode was on'",
+    "COMMENT ON COLUMN session_messages.reactions IS 'how many people reacted with which emoji; null: nobody'",
+)
+
+INDEXES = (
+    ("sessions_by_course", "ON sessions (course_id, starts_at, id) WHERE course_id IS NOT NULL"),
+    # Beside those of bookings, of which a teacher has thousands.
+    ("sessions_of_courses_by_host", "ON sessions (host_id, starts_at, id) WHERE course_id IS NOT NULL"),
+    ("sessions_by_pinned_message", "ON sessions (pinned_message_id) WHERE pinned_message_id IS NOT NULL"),
+    # They take no place in a session, so that they are looked up wherever places are counted.
+    ("users_who_are_admins", "ON users (id) WHERE role = 'admin'"),
+)
+
 STATEMENTS = (
+    # Foreign keys ask for no more. Batches of messages wait for the messages first, with nothing in their hands; of the
+    # others only those that edit one just now can make this give way, and be tried anew.
+    "LOCK TABLE users, session_messages, sessions IN SHARE ROW EXCLUSIVE MODE",
     """
     CREATE TABLE courses (
         id               uuid PRIMARY KEY,
@@ -58,39 +143,12 @@ STATEMENTS = (
     CREATE TRIGGER enrollments_are_counted_off AFTER DELETE ON enrollments REFERENCING OLD TABLE AS changed
         FOR EACH STATEMENT EXECUTE FUNCTION courses_count_enrollments()
     """,
-    # What a host sets. A session of a booking has no course, and one of a course no booking.
     """
     ALTER TABLE sessions
-        ADD COLUMN course_id uuid,
-        ADD COLUMN max_participants integer,
-        ADD COLUMN locked boolean NOT NULL DEFAULT false,
-        ADD COLUMN waiting_room boolean NOT NULL DEFAULT false,
-        ADD COLUMN chat_muted boolean NOT NULL DEFAULT false,
-        ADD COLUMN slow_mode_seconds integer NOT NULL DEFAULT 0,
-        ADD COLUMN pinned_message_id uuid,
-        ADD COLUMN whiteboard_locked boolean NOT NULL DEFAULT false,
-        ADD CONSTRAINT sessions_course_exists FOREIGN KEY (course_id) REFERENCES courses (id),
-        ADD CONSTRAINT sessions_of_courses_have_one CHECK ((kind = 'course') = (course_id IS NOT NULL)),
-        ADD CONSTRAINT sessions_max_participants_sane CHECK (max_participants BETWEEN 1 AND 10000),
-        ADD CONSTRAINT sessions_slow_mode_sane CHECK (slow_mode_seconds BETWEEN 0 AND 3600),
+        ADD CONSTRAINT sessions_course_exists FOREIGN KEY (course_id) REFERENCES courses (id) NOT VALID,
         ADD CONSTRAINT sessions_pinned_message_exists
-            FOREIGN KEY (pinned_message_id) REFERENCES session_messages (id) ON DELETE SET NULL
+            FOREIGN KEY (pinned_message_id) REFERENCES session_messages (id) ON DELETE SET NULL NOT VALID
     """,
-    "COMMENT ON COLUMN sessions.locked IS 'nobody comes in any more who has not been in'",
-    "COMMENT ON COLUMN sessions.waiting_room IS 'who comes in waits until the host admits them'",
-    "COMMENT ON COLUMN sessions.chat_muted IS 'only the host writes'",
-    "COMMENT ON COLUMN sessions.slow_mode_seconds IS 'between two messages of one person; 0: none'",
-    "CREATE INDEX sessions_by_course ON sessions (course_id, starts_at, id) WHERE course_id IS NOT NULL",
-    # Beside those of bookings, of which a teacher has thousands.
-    "CREATE INDEX sessions_of_courses_by_host ON sessions (host_id, starts_at, id) WHERE course_id IS NOT NULL",
-    """
-    CREATE INDEX sessions_by_pinned_message ON sessions (pinned_message_id) WHERE pinned_message_id IS NOT NULL
-    """,
-    "ALTER TABLE session_participants ADD COLUMN admitted_at timestamptz, ADD COLUMN chatted_at timestamptz",
-    "COMMENT ON COLUMN session_participants.admitted_at IS 'when the host let them out of the waiting room'",
-    "COMMENT ON COLUMN session_participants.chatted_at IS 'when they last wrote while slow mode was on'",
-    # They take no place in a session, so that they are looked up wherever places are counted.
-    "CREATE INDEX users_who_are_admins ON users (id) WHERE role = 'admin'",
     """
     CREATE TABLE session_waiters (
         session_id uuid NOT NULL,
@@ -105,8 +163,6 @@ STATEMENTS = (
     """,
     "COMMENT ON TABLE session_waiters IS 'who waits to be admitted, and through which worker; see workers'",
     "CREATE INDEX session_waiters_by_worker ON session_waiters (worker_id)",
-    "ALTER TABLE session_messages ADD COLUMN reactions jsonb",
-    "COMMENT ON COLUMN session_messages.reactions IS 'how many people reacted with which emoji; null: nobody'",
     """
     CREATE TABLE message_reactions (
         message_id uuid NOT NULL,
@@ -119,13 +175,6 @@ STATEMENTS = (
         CONSTRAINT message_reactions_user_exists FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
         CONSTRAINT message_reactions_emoji_length CHECK (char_length(emoji) BETWEEN 1 AND 32)
     )
-    """,
-    "ALTER TABLE session_events DROP CONSTRAINT session_events_kind_known",
-    """
-    ALTER TABLE session_events ADD CONSTRAINT session_events_kind_known CHECK (kind IN (
-        'message_edited', 'message_deleted', 'message_pinned', 'message_reaction', 'session_status',
-        'session_settings', 'hand_raised', 'permissions_changed', 'participant_kicked', 'whiteboard_cleared'
-    ))
     """,
     # A board's row is its lock and its counters, so that drawing holds up neither the chat nor other boards.
     """
@@ -216,11 +265,22 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
+    with online.apart():
+        for is_done, statement in ALTERATIONS:
+            if not op.get_bind().scalar(text(is_done)):
+                op.execute(statement)
+        for comment in COMMENTS:
+            op.execute(comment)
+        for name, definition in INDEXES:
+            online.make_index(name, definition)
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
+    op.execute(
+        "LOCK TABLE users, session_messages, sessions, session_participants, session_events IN ACCESS EXCLUSIVE MODE"
+    )
     # What older versions cannot show is taken out of the log; their seqs stay empty.
     op.execute(
         "DELETE FROM session_events WHERE kind IN "

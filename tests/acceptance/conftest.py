@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ from typing import Protocol
 import pytest
 
 from tests.acceptance.lessons import Lesson, Person, Seat
-from tests.support import postgres
-from tests.support.postgres import Clusters, run_apart, run_sql
+from tests.support.postgres import Clusters, new_database, run_apart
 from tests.support.redis import RedisServer
 from tests.support.servers import Server
 from tests.support.tokens import SECRET
@@ -67,18 +65,6 @@ class Pair:
     @property
     def urls(self) -> tuple[str, str]:
         return self.one.url, self.two.url
-
-
-@contextmanager
-def new_database(clusters: Clusters, version: int = postgres.version_asked_for() or postgres.NEWEST) -> Iterator[str]:
-    """A migrated, empty database for a whole module, as its DSN."""
-    template, cluster = clusters.template(version), clusters.cluster(version)
-    name = f"test_{uuid.uuid4().hex}"
-    run_apart(run_sql(cluster, f"CREATE DATABASE {name} TEMPLATE {template}"))
-    try:
-        yield cluster.dsn(name)
-    finally:
-        run_apart(run_sql(cluster, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @contextmanager
@@ -146,6 +132,14 @@ def pair(module_database: str, redis_server: RedisServer, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("pair")
     with running(folder, 2, DATABASE_URL=module_database, REDIS_URL=redis_server.url, **NO_LIMITS) as (one, two):
         yield Pair(one, two)
+
+
+@pytest.fixture(scope="module")
+def server(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One worker for all tests of the module: nobody stops it. Lessons are cancelled an hour before at the latest."""
+    settings = {"DATABASE_URL": module_database, "BOOKING_CANCEL_NOTICE_MINUTES": "60", **NO_LIMITS}
+    with running(tmp_path_factory.mktemp("server"), 1, **settings) as (server,):
+        yield server
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ class Lesson:
         return people
 
     async def set_parent(self, parent_id: str | None) -> None:
-        """Name, or take away, the student's parent."""
+        """Name, or take away, the student's parent; `parent` accepts it."""
         saved = await rest(
             self.url,
             "POST",
@@ -141,6 +141,9 @@ class Lesson:
             token=self.student.token(),
         )
         assert saved.status in (200, 201), saved
+        if parent_id == self.parent.id:
+            accepted = await rest(self.url, "PUT", f"/children/{self.student.id}", token=self.parent.token())
+            assert accepted.status == 200, accepted
 
     async def call(self, method: str, path: str, body: Any = None, *, by: Person, url: str | None = None) -> Answer:
         """REST below `/sessions/{id}`, as somebody."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from urllib.parse import quote
+from uuid import uuid4
 
 import aiohttp
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Error, Locator, Page, ViewportSize, expect
 
+from store import visits
+from store.database import Pool
+from store.visits import Change
 from tests.conftest import StartServer
+from tests.support.lessons import database_pool
 from tests.support.servers import Server
 
 PHONE = ViewportSize(width=360, height=740)
@@ -66,6 +72,11 @@ class Window:
 
     async def is_connected(self) -> None:
         await expect(self.page.locator("#connection")).to_have_text("Connected", timeout=15_000)
+
+    def forget_the_network(self) -> None:
+        """That the server was away is news for the console."""
+        network = ("Failed to load resource", "WebSocket connection to", "WebSocket is already in CLOSING")
+        self.complaints[:] = [said for said in self.complaints if not said.startswith(network)]
 
     async def texts(self) -> list[str]:
         """The messages' texts, as far as they are those of a test: from `<` to `>`."""
@@ -140,9 +151,8 @@ async def test_what_was_missed_while_the_server_was_away_arrives_in_order(
     for window in windows:
         await expect(window.messages).to_contain_text("<three>")
     assert await teacher.texts() == await student.texts() == ["<one>", "<two, typed offline>", "<three>"]
-    for window in windows:  # the server being away is news for the console
-        network = ("Failed to load resource", "WebSocket connection to", "WebSocket is already in CLOSING")
-        window.complaints[:] = [said for said in window.complaints if not said.startswith(network)]
+    for window in windows:
+        window.forget_the_network()
 
 
 async def test_a_message_is_edited_and_deleted_by_its_author(windows: tuple[Window, Window]) -> None:
@@ -183,7 +193,8 @@ async def test_reactions_are_shown_to_both_and_taken_back(windows: tuple[Window,
     await expect(of_student).to_have_text("👍2")
     await student.page.reload()
     await student.is_connected()
-    await of_student.click()  # that it is one's own already the page learns now
+    await expect(of_student).to_have_attribute("aria-pressed", "true")
+    await of_student.click()
     await expect(of_teacher).to_have_text("👍1")
     await of_teacher.click()
     await expect(of_student).to_have_count(0)
@@ -248,6 +259,108 @@ async def test_who_waits_is_let_in_by_the_host(windows: tuple[Window, Window], b
     await parent.say("<thank you>")
     await expect(teacher.messages).to_contain_text("<thank you>")
     assert parent.complaints == []
+
+
+async def test_who_is_turned_away_is_told_so_and_may_ask_again(
+    windows: tuple[Window, Window], browser: Browser, demo: Demo
+) -> None:
+    teacher, _ = windows
+    await teacher.page.get_by_role("button", name="Settings of the lesson").click()
+    await teacher.page.get_by_label("Waiting room").check()
+    await teacher.page.keyboard.press("Escape")
+    parent = Window(await (await browser.new_context(viewport=PHONE)).new_page())
+    await parent.page.goto(demo.link("demo-parent"))
+    notice = parent.page.locator("#notice")
+    await expect(notice).to_contain_text("The host will let you in")
+    await teacher.page.get_by_role("button", name="Turn Nina Brandt away").click()
+    await expect(notice).to_contain_text("You were not let in")
+    await expect(teacher.page.locator("#waiting")).to_be_hidden()
+    await parent.page.get_by_role("button", name="Ask again").click()
+    await expect(notice).to_contain_text("The host will let you in")
+    await teacher.page.get_by_role("button", name="Let Nina Brandt in").click()
+    await parent.is_connected()
+    await expect(teacher.people).to_contain_text("Nina Brandt")
+    assert parent.complaints == []
+
+
+async def test_the_chat_is_there_after_more_was_missed_than_a_rejoin_brings(
+    windows: tuple[Window, Window], demo: Demo, start_server: StartServer
+) -> None:
+    teacher, student = windows
+    await teacher.say("<before the break>")
+    await expect(student.messages).to_contain_text("<before the break>")
+    assert await demo.server.stop() == 0
+    other = await start_server("--demo")
+    await react(other, demo.room_name, times=601)
+    assert await other.stop() == 0
+    await start_server("--demo", PORT=str(demo.server.port))
+    for window in windows:
+        await window.is_connected()
+        await expect(window.messages).to_contain_text("<before the break>")
+        await expect(window.messages.locator(".reaction")).to_have_text("👍1")
+        window.forget_the_network()
+
+
+async def react(server: Server, room_name: str, *, times: int) -> None:
+    """The student reacts to the newest message, takes it back, and so on; in the end it stands there."""
+    async with aiohttp.ClientSession(server.url, raise_for_status=True) as http:
+        async with http.post("/demo/sign-in", json={"user_id": "demo-student"}) as answer:
+            headers = {"Authorization": f"Bearer {(await answer.json())['token']}"}
+        async with http.get(f"/sessions/{room_name}/messages?limit=1", headers=headers) as answer:
+            [message] = await answer.json()
+        path = f"/sessions/{room_name}/messages/{message['id']}/reactions/{quote('👍')}"
+        for turn in range(times):
+            await http.request("PUT" if turn % 2 == 0 else "DELETE", path, headers=headers)
+
+
+async def test_a_large_class_is_counted_and_named_when_asked_for(
+    windows: tuple[Window, Window], browser: Browser, demo: Demo, start_server: StartServer, database: str
+) -> None:
+    teacher, student = windows
+    assert await demo.server.stop() == 0
+    async with database_pool(database) as pool:
+        await be_there(pool, people=1_200)
+        await start_server("--demo", PORT=str(demo.server.port))
+        parent = Window(await (await browser.new_context()).new_page())
+        await parent.page.goto(demo.link("demo-parent"))
+        await parent.is_connected()
+        for window in windows:
+            await window.page.reload()
+            await window.is_connected()
+        headings = [window.page.locator("#people-heading") for window in windows]
+        for window, heading in zip(windows, headings, strict=True):
+            await expect(heading).to_have_text("In the room · 500 of 1,203")
+            await expect(window.people.locator("li").first).to_contain_text("Maya Okafor")
+            await expect(window.people).not_to_contain_text("Person 1200")
+            await expect(window.people).not_to_contain_text("Nina Brandt")
+        await student.page.get_by_role("button", name="Show all").click()
+        await expect(headings[1]).to_have_text("In the room · 1,203")
+        await expect(student.people.locator("li")).to_have_count(1_203)
+        await expect(student.people).to_contain_text("Person 1200")
+        await expect(student.page.get_by_role("button", name="Show all")).to_be_hidden()
+        await parent.page.get_by_role("button", name="Raise your hand").click()
+        await expect(teacher.people.locator("li").nth(1)).to_contain_text("Nina Brandt")
+        await expect(headings[0]).to_have_text("In the room · 1,203")
+    for window in windows:
+        window.forget_the_network()
+
+
+async def be_there(pool: Pool, *, people: int) -> None:
+    """So many students are in the lesson through another worker."""
+    worker_id = uuid4()
+    await pool.execute("INSERT INTO workers (id, lease_until) VALUES ($1, now() + interval '1 hour')", worker_id)
+    session_id = await pool.fetchval("SELECT session_id FROM session_participants LIMIT 1")
+    ids = [f"person-{n:04}" for n in range(1, people + 1)]
+    await pool.execute(
+        """
+        INSERT INTO users (id, role, first_name, last_name)
+        SELECT id, 'student', 'Person', n FROM unnest($1::text[]) WITH ORDINALITY AS i (id, n)
+        """,
+        ids,
+    )
+    await visits.record(
+        pool, worker_id, [Change(session_id=session_id, user_id=user_id, present=True) for user_id in ids]
+    )
 
 
 async def test_the_way_in_works_with_the_keyboard_on_a_phone(browser: Browser, demo: Demo) -> None:

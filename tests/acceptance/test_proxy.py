@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -28,6 +29,7 @@ def configuration(*servers: Server) -> str:
     for server, example in zip(servers, ("127.0.0.1:8081", "127.0.0.1:8082"), strict=True):
         assert text.count(example) == 1
         text = text.replace(example, f"127.0.0.1:{server.port}")
+    text = text.replace("/var/log/nginx/", "@folder@/")
     assert text.count("listen 80;") == 1
     return text.replace("listen 80;", "listen 127.0.0.1:@port@;\n    add_header X-Served-By $upstream_addr always;")
 
@@ -116,6 +118,31 @@ async def test_each_client_has_its_own_limit_of_handshakes_behind_nginx(start: S
     assert 429 in await statuses(SOURCES[0], 30)
     for source in SOURCES[1:]:
         assert await statuses(source, 2) == [200, 200]
+
+
+def logs_in(folder: Path) -> str:
+    """Whatever the only nginx of this test has written down."""
+    return "".join(file.read_text() for file in folder.glob("nginx-*/*log*"))
+
+
+async def test_the_link_to_a_calendar_stands_in_no_log_of_nginx(
+    start: Start, start_nginx: StartNginx, arrange: Arrange, tmp_path: Path
+) -> None:
+    one, two = await start(2, **NO_LIMITS)
+    front = start_nginx(configuration(one, two))
+    lesson = await arrange(front.url)
+    answer = await rest(front.url, "GET", "/calendar", token=lesson.student.token())
+    assert answer.status == 200, answer
+    async with aiohttp.ClientSession() as http:
+        for status in (200, 502):
+            async with http.get(answer.body["url"]) as response:
+                assert response.status == status
+            await one.stop()
+            await two.stop()
+    front.stop()
+    written = logs_in(tmp_path)
+    assert written.count(f"GET /calendar/{lesson.student.id}.ics HTTP/1.1") == 2
+    assert "token=" not in written
 
 
 @pytest.mark.parametrize("transports", [["polling"], ["websocket"]], ids="".join)

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain import allocations
+from domain import allocations, people
 from domain.allocations import NewAllocation
 from domain.errors import BadRequest, Forbidden, NotFound
 from domain.live import Live
@@ -48,7 +48,7 @@ def test_a_student_and_a_teacher_are_brought_together(
     student: User | None, tutor: User | None, wrong: list[str]
 ) -> None:
     with pytest.raises(BadRequest) as refusal:
-        allocations.check_people(student, tutor)
+        people.check_student_and_teacher(student, tutor, teacher_field="tutor_id")
     assert list(refusal.value.fields or {}) == wrong
 
 

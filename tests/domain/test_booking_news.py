@@ -146,3 +146,11 @@ async def test_somebody_without_a_name_is_called_by_their_id(live: Live) -> None
     await book(live, "mum")
     [one] = (await told(live.pool))["teach"]
     assert one.body == "kid with Teach, by Mum"
+
+
+async def test_a_parent_whom_the_student_names_alone_is_told_nothing(live: Live) -> None:
+    await live.pool.execute("UPDATE users SET parent_accepted = false WHERE id = 'kid'")
+    booking_id = await book(live)
+    await bookings.change(live, identity("teach"), booking_id, BookingChange(status="confirmed"))
+    kept = await told(live.pool)
+    assert (sorted(kept), len(kept["kid"]), len(kept["teach"])) == (["kid", "teach"], 1, 1)

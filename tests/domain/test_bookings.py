@@ -8,11 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from domain import bookings
+from domain import bookings, people
 from domain.bookings import BookingChange, Side
 from domain.errors import BadRequest, Conflict, Forbidden
 from domain.identity import Identity, Role
 from store.bookings import Booking, Status
+from store.sessions import Status as SessionStatus
 from store.users import User
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -23,6 +24,7 @@ BOOKING = Booking(
     teacher_id="teacher",
     parent_id="booking-parent",
     student_parent_id="student-parent",
+    accepted_parent_id="student-parent",
     start_time=NOW + 24 * HOUR,
     end_time=NOW + 25 * HOUR,
     status="pending",
@@ -47,7 +49,9 @@ def user(user_id: str, role: Role, parent_id: str | None = None) -> User:
         subjects=[],
         timezone="UTC",
         parent_id=parent_id,
-        profile_set=False,
+        parent_accepted=parent_id is not None,
+        name_set=False,
+        email_set=False,
         created_at=NOW,
         updated_at=NOW,
     )
@@ -87,7 +91,7 @@ STATUSES: tuple[Status, ...] = ("pending", "confirmed", "completed", "cancelled"
 OUTCOMES: dict[tuple[Status, Status], tuple[object, object, object]] = {
     ("pending", "pending"): ("pending", "pending", "pending"),
     ("pending", "confirmed"): (Forbidden, "confirmed", "confirmed"),
-    ("pending", "completed"): (Forbidden, Conflict, Conflict),
+    ("pending", "completed"): (Forbidden, "completed", "completed"),
     ("pending", "cancelled"): ("cancelled", "cancelled", "cancelled"),
     ("confirmed", "pending"): (Conflict, Conflict, Conflict),
     ("confirmed", "confirmed"): (Forbidden, "confirmed", "confirmed"),
@@ -152,6 +156,20 @@ def test_a_finished_booking_is_not_rescheduled(before: Status) -> None:
     assert refusal.value.code == "invalid_transition"
 
 
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("session_status", ["live", "ended"])
+def test_a_lesson_that_has_started_is_not_moved_any_more(side: Side, session_status: SessionStatus) -> None:
+    booking = replace(BOOKING, status="confirmed")
+    change = BookingChange(start_time=NOW + HOUR, end_time=NOW + 2 * HOUR)
+    with pytest.raises(Conflict) as refusal:
+        bookings.changed(booking, side, change, NOW, session_status=session_status)
+    assert refusal.value.code == "session_started"
+    same = BookingChange(start_time=booking.start_time, end_time=booking.end_time)
+    assert bookings.changed(booking, side, same, NOW, session_status=session_status) == booking
+    cancelled = bookings.changed(booking, side, BookingChange(status="cancelled"), NOW, session_status=session_status)
+    assert cancelled.status == "cancelled"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -199,7 +217,7 @@ def test_the_student_their_parent_and_admins_book() -> None:
 
 def test_a_booking_needs_a_student_and_a_teacher() -> None:
     student, teacher = user("student", "student"), user("teacher", "teacher")
-    assert bookings.check_people(student, teacher) == (student, teacher)
+    assert people.check_student_and_teacher(student, teacher) == (student, teacher)
     for wrong_student, wrong_teacher, fields in (
         (None, teacher, {"student_id"}),
         (teacher, teacher, {"student_id"}),
@@ -208,7 +226,7 @@ def test_a_booking_needs_a_student_and_a_teacher() -> None:
         (None, None, {"student_id", "teacher_id"}),
     ):
         with pytest.raises(BadRequest) as refusal:
-            bookings.check_people(wrong_student, wrong_teacher)
+            people.check_student_and_teacher(wrong_student, wrong_teacher)
         assert set(refusal.value.fields or {}) == fields
 
 

@@ -47,7 +47,9 @@ def student(user_id: str = "kid", parent_id: str | None = "mum") -> User:
         subjects=[],
         timezone="UTC",
         parent_id=parent_id,
-        profile_set=False,
+        parent_accepted=False,
+        name_set=False,
+        email_set=False,
         created_at=NOW,
         updated_at=NOW,
     )

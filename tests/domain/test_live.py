@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from domain import chat, moderation, pins, reactions, session_settings
+from domain import chat, pins, reactions, session_settings
 from domain.errors import EncountersError, NotFound
 from domain.events import message_document
 from domain.live import RESET_EVENTS, RESUME_EVENTS, Live
@@ -23,7 +23,7 @@ from store import messages, sessions
 from store.database import Pool
 from store.participants import ReadMark
 from tests.support.lessons import book, database_pool, member
-from tests.support.rooms import Exchange, Seat, join, leave, room_of, told, workers
+from tests.support.rooms import Exchange, Seat, join, leave, raise_hand, room_of, told, workers
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ async def act(live: Live, session_id: UUID, sent: list[messages.Message]) -> Non
         lambda: reactions.react(live, teach, message_id, emoji, reacted=random.random() < 0.7),
         lambda: pins.pin(live, teach, message_id),
         lambda: pins.unpin(live, teach),
-        lambda: moderation.raise_hand(live, kid, raised=random.random() < 0.5),
+        lambda: raise_hand(live, kid, raised=random.random() < 0.5),
         lambda: session_settings.change(
             live,
             teach,

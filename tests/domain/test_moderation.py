@@ -16,7 +16,7 @@ from store import participants
 from store.database import Pool
 from store.participants import Participant
 from tests.support.lessons import book, database_pool, member
-from tests.support.rooms import Seat, join, online, room_of, told, workers
+from tests.support.rooms import Seat, join, online, raise_hand, room_of, told, workers
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_the_roster_knows_what_was_taken(live: Live) -> None:
     session_id = await book(live.pool)
     await join(live, session_id, "kid")
     await change(live, session_id, "kid", mic=False)
-    await moderation.raise_hand(live, member(session_id, "kid"), raised=True)
+    await raise_hand(live, member(session_id, "kid"), raised=True)
     [person] = live.presence.online(str(session_id))
     assert (person["micAllowed"], person["cameraAllowed"], person["handRaised"]) == (False, True, True)
 
@@ -73,7 +73,7 @@ async def test_a_hand_goes_up_and_down_once(live: Live) -> None:
     session_id = await book(live.pool)
     watching = await join(live, session_id, "teach")
     for raised in (False, True, True, False, False):
-        await moderation.raise_hand(live, member(session_id, "kid"), raised=raised)
+        await raise_hand(live, member(session_id, "kid"), raised=raised)
     assert told(watching, "handRaised") == [
         {"seq": 1, "userId": "kid", "raised": True},
         {"seq": 2, "userId": "kid", "raised": False},
@@ -88,7 +88,7 @@ async def test_who_is_kicked_is_told_so_and_then_is_out_on_every_worker(pool: Po
             live.removed = lambda connection, room_id: removed.append((connection, room_id))  # type: ignore[arg-type]
         watching = await join(one, session_id, "teach")
         seats = [await join(one, session_id, "kid"), await join(other, session_id, "kid")]
-        await moderation.raise_hand(other, member(session_id, "kid"), raised=True)
+        await raise_hand(other, member(session_id, "kid"), raised=True)
         participant = await change(one, session_id, "kid", kicked=True)
         assert (participant.was_kicked, participant.hand_raised) == (True, False)
         await watching.events.wait_for("participantLeft")

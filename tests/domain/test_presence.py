@@ -16,6 +16,7 @@ from domain.errors import Forbidden, Unavailable
 from realtime.log import Overloaded
 from store import participants, visits
 from store.database import Pool
+from store.errors import Away
 from tests.support.lessons import book, database_pool, member, until_somebody_waits
 from tests.support.rooms import Exchange, Seat, join, leave, online, room_of, told, workers
 from tests.support.waiting import until
@@ -312,3 +313,26 @@ async def test_while_the_bus_is_away_the_rosters_follow_the_database(
             "kid", "kid", "mum",
         ]  # fmt: skip
         assert told(watching, "participantLeft")[0]["reason"] == "left"
+
+
+async def test_a_gap_is_made_up_for_though_the_database_was_away_at_first(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id, exchange = await book(pool), Exchange()
+    async with workers(pool, 2, exchange) as (one, other):
+        await join(one, session_id, "teach")
+        exchange.cut = True
+        await join(other, session_id, "kid")
+        exchange.cut = False
+        one.presence._note_gap()
+
+        async def away(*_: object) -> Any:
+            raise Away("the database is away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(participants, "of_sessions", away)
+            with pytest.raises(Away):
+                await one.presence.refresh(one.hub.rooms, bus_connected=True)
+        assert online(one, session_id) == ["teach"]
+        await one.presence.refresh(one.hub.rooms, bus_connected=True)
+        assert online(one, session_id) == ["kid", "teach"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import chat, session_settings
-from domain.errors import BadRequest, Conflict, NotFound
+from domain.errors import BadRequest, Conflict, EncountersError, NotFound, Unavailable
 from domain.live import Live
-from domain.reactions import MAX_EMOJI_PER_MESSAGE, counted, is_emoji, react
+from domain.reactions import MAX_EMOJI_PER_MESSAGE, begin_react, counted, is_emoji, react, reacted_to
 from domain.session_settings import SettingsChange
-from store import messages
+from realtime import log
+from store import messages, sessions
 from store.database import Pool
 from store.messages import Message
-from tests.support.lessons import MEMBERS, book, close_chat, database_pool, member
+from tests.support.lessons import MEMBERS, book, close_chat, database_pool, member, until_somebody_waits
 from tests.support.rooms import join, told, workers
 
 #: Different ones, each one emoji.
@@ -178,6 +180,73 @@ async def test_the_last_place_for_an_emoji_goes_to_one_of_those_who_race_for_it(
     again = await react(live, member(session_id, "boss"), str(message.id), MANY[0], reacted=True)
     assert again.reactions is not None
     assert again.reactions[MANY[0]] == 2, "one that is there already has room"
+
+
+async def test_a_class_that_reacts_at_once_leaves_the_database_to_the_others(live: Live) -> None:
+    session_id, other = await book(live.pool), await book(live.pool)
+    message = await say(live, session_id)
+    async with live.pool.acquire() as connection, connection.transaction():
+        await sessions.locked(connection, session_id)
+        reacting = [
+            asyncio.create_task(react(live, member(session_id, "kid"), str(message.id), emoji, reacted=True))
+            for emoji in MANY[:-1]
+        ]
+        await until_somebody_waits(live.pool)
+        async with asyncio.timeout(5):
+            await say(live, other)
+        assert not any(task.done() for task in reacting)
+    counts = [(await task).reactions for task in reacting]
+    assert sorted(len(one or {}) for one in counts) == list(range(1, MAX_EMOJI_PER_MESSAGE + 1))
+
+
+def begin(live: Live, session_id: UUID, message: Message, who: str, emoji: str, *, reacted: bool = True) -> Any:
+    return begin_react(live, member(session_id, who), str(message.id), emoji, reacted=reacted)
+
+
+async def test_what_comes_at_once_is_one_transaction_and_each_is_answered_for_itself(live: Live) -> None:
+    here, there = await book(live.pool), await book(live.pool)
+    watching = await join(live, here, "teach")
+    message, other = await say(live, here), await say(live, there)
+    gone = await say(live, here)
+    await chat.delete(live, member(here, "kid"), str(gone.id))
+    reacting = [
+        begin(live, here, message, "kid", "👍"),
+        begin(live, there, other, "kid", "🎉"),
+        begin(live, here, message, "kid", "👍"),
+        begin(live, here, gone, "kid", "👍"),
+        begin(live, there, message, "kid", "👍"),
+        begin(live, here, message, "mum", "👍"),
+        begin(live, here, message, "kid", "👍", reacted=False),
+        begin(live, here, message, "mum", "🎉", reacted=False),
+        begin(live, there, other, "kid", "🎉", reacted=False),
+    ]
+    await asyncio.wait(reacting)
+    assert [
+        error.code if isinstance(error := one.exception(), EncountersError) else reacted_to(one).reactions
+        for one in reacting
+    ] == [
+        {"👍": 1}, {"🎉": 1}, {"👍": 1}, "message_deleted", "message_not_found", {"👍": 2}, {"👍": 1}, {"👍": 1}, None,
+    ]  # fmt: skip
+    assert [
+        (data["seq"], data["userId"], data["reacted"], data["reactions"]) for data in told(watching, "messageReaction")
+    ] == [(4, "kid", True, {"👍": 1}), (5, "mum", True, {"👍": 2}), (6, "kid", False, {"👍": 1})]
+    transactions = await live.pool.fetchval("SELECT count(DISTINCT xmin::text) FROM session_events WHERE seq > 1")
+    assert transactions == 2, "the deletion, and all of these"
+    rows = await live.pool.fetch("SELECT message_id, emoji, user_id FROM message_reactions")
+    assert [tuple(row) for row in rows] == [(message.id, "👍", "mum")]
+    found = await messages.by_ids(live.pool, [message.id, other.id])
+    assert {one.id: one.reactions for one in found} == {message.id: {"👍": 1}, other.id: None}
+
+
+async def test_what_waits_to_be_stored_is_bounded(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MAX_WAITING_ENTRIES", 3)
+    session_id = await book(live.pool)
+    message = await say(live, session_id)
+    reacting = [begin(live, session_id, message, "kid", emoji) for emoji in MANY[:2]]
+    with pytest.raises(Unavailable):
+        begin(live, session_id, message, "kid", MANY[2])
+    await asyncio.wait(reacting)
+    assert [len(reacted_to(one).reactions or {}) for one in reacting] == [1, 2]
 
 
 async def test_what_is_no_emoji_and_what_is_no_message_are_refused(live: Live) -> None:

@@ -20,7 +20,7 @@ from store.database import Pool
 from store.errors import Away
 from store.reminders import DueLesson
 from tests.support.lessons import book, database_pool
-from tests.support.rooms import Seat, workers
+from tests.support.rooms import Exchange, Seat, workers
 
 MINUTE = timedelta(minutes=1)
 START = datetime(2030, 1, 7, 9, 0, tzinfo=UTC)
@@ -207,6 +207,82 @@ async def test_a_worker_looks_by_itself_and_goes_on_after_the_database_was_away(
         await seat.events.wait_for("notification")
         await look.close()
         assert titles(seat) == ["Your lesson starts in a minute"]
+
+
+def bus_is_away(exchange: Exchange, away: bool) -> None:
+    exchange.cut = away
+    for bus in exchange.buses:
+        bus.connected = not away
+
+
+async def test_while_the_bus_is_away_a_lesson_waits_for_it_and_then_everybody_is_told(pool: Pool) -> None:
+    await lesson(pool)
+    exchange = Exchange()
+    async with workers(pool, 2, exchange) as (one, other):
+        seat, clock = sit(other, "kid"), Clock(START - LEAD)
+        look = Reminders(one, LEAD, clock=clock)
+        bus_is_away(exchange, True)
+        assert await look.remind() == 0
+        bus_is_away(exchange, False)
+        # The others may not be back yet.
+        assert (await look.remind(), await look.remind()) == (0, 1)
+        assert titles(seat) == ["Your lesson starts in 15 minutes"]
+
+
+@pytest.mark.parametrize(("lead", "last"), [(LEAD, reminders.ALONE), (2 * MINUTE, MINUTE)])
+async def test_a_lesson_does_not_wait_for_the_bus_for_ever(pool: Pool, lead: timedelta, last: timedelta) -> None:
+    await lesson(pool)
+    exchange = Exchange()
+    async with workers(pool, 2, exchange) as (one, other):
+        here, elsewhere, clock = sit(one, "kid"), sit(other, "teach"), Clock(START - last - MINUTE / 2)
+        look = Reminders(one, lead, clock=clock)
+        bus_is_away(exchange, True)
+        assert await look.remind() == 0
+        clock.now = START - last
+        assert await look.remind() == 1
+        assert (len(titles(here)), titles(elsewhere)) == (1, [])
+
+
+async def test_a_worker_that_leaves_tells_what_it_has_claimed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, claimed, answered = store.claim, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: object, **options: object) -> list[DueLesson]:
+        due = await claim(*arguments, **options)  # type: ignore[arg-type]
+        claimed.set()
+        await answered.wait()
+        return due
+
+    monkeypatch.setattr(store, "claim", slow)
+    monkeypatch.setattr(reminders, "LOOK_SECONDS", 0.0)
+    await lesson(pool)
+    async with workers(pool, 1) as (live,):
+        seat, look = sit(live, "kid"), Reminders(live, LEAD, clock=Clock(START - MINUTE))
+        look.start()
+        await claimed.wait()
+        closing = asyncio.create_task(look.close())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        answered.set()
+        await closing
+        assert len(titles(seat)) == 1
+
+
+async def test_a_look_that_does_not_end_is_cut(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking = asyncio.Event()
+
+    async def stuck(*_arguments: object, **_options: object) -> list[DueLesson]:
+        looking.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(store, "claim", stuck)
+    monkeypatch.setattr(reminders, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(reminders, "CLOSE_SECONDS", 0.05)
+    async with workers(pool, 1) as (live,):
+        look = Reminders(live, LEAD)
+        look.start()
+        await looking.wait()
+        await look.close()
 
 
 def test_nobody_is_told_twice_of_one_lesson() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 from uuid import uuid4
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain import rosters
 from domain.rosters import Roster, Rosters
 from realtime.frames import event_frame
 from realtime.hub import Room
@@ -79,3 +82,27 @@ async def test_permissions_and_hands_are_kept_up_in_the_roster() -> None:
     told.change(room, "nobody", micAllowed=False)
     [person] = told.online(room.id)
     assert (person["micAllowed"], person["handRaised"]) == (False, True)
+
+
+def in_ack(told: Rosters, room: Room, *first: str) -> list[str]:
+    return [person["userId"] for person in msgspec.json.decode(told.participants(room.id, first))]
+
+
+async def test_an_ack_names_so_many_and_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rosters, "PARTICIPANTS_IN_ACK", 4)
+    told, room, _ = silent_room()
+    for n in range(4):
+        told.hear(room, news_of(f"student-{n}", 1))
+    assert in_ack(told, room, "student-3") == ["student-0", "student-1", "student-2", "student-3"], "all, as they came"
+    for user_id in ("student-4", "teach", "student-5", "student-6", "kid"):
+        told.hear(room, news_of(user_id, 1))
+    told.change(room, "student-5", handRaised=True)
+    told.change(room, "student-6", handRaised=True)
+    told.change(room, "student-6", handRaised=False)
+    assert in_ack(told, room, "teach", "nobody", "kid") == ["teach", "kid", "student-5", "student-0"]
+    assert told.count(room.id) == 9
+    told.hear(room, news_of("student-5", 2))
+    assert in_ack(told, room, "teach") == ["teach", "student-0", "student-1", "student-2"]
+    assert told.count(room.id) == 8
+    told.forget(room)
+    assert (in_ack(told, room, "teach"), told.count(room.id)) == ([], 0)

@@ -146,18 +146,73 @@ async def test_it_is_put_into_the_database_once(pool: Pool) -> None:
     assert await counts(pool) == stored
 
 
-async def test_filled_again_later_it_has_the_days_that_have_come_since_and_what_was_is_left_alone(pool: Pool) -> None:
+async def test_filled_again_later_it_has_the_days_that_have_come_since_and_people_are_left_alone(pool: Pool) -> None:
     first = await school.fill(pool, NOW)
     await pool.execute("UPDATE users SET bio = 'my own words' WHERE id = 'demo-teacher-01'")
-    before = {row["id"]: row["status"] for row in await pool.fetch("SELECT id, status FROM bookings")}
+    before = {row["id"] for row in await pool.fetch("SELECT id FROM bookings")}
     later = await school.fill(pool, NOW + timedelta(days=7))
     assert (later.people, later.last_day - first.last_day) == (0, timedelta(days=7))
     assert 0 < later.lessons < first.lessons
     assert 0 < later.slots < first.slots
     assert (later.courses, later.classes) == (0, 5)
-    after = {row["id"]: row["status"] for row in await pool.fetch("SELECT id, status FROM bookings")}
-    assert before.items() <= after.items()
+    assert before <= {row["id"] for row in await pool.fetch("SELECT id FROM bookings")}
     assert await pool.fetchval("SELECT bio FROM users WHERE id = 'demo-teacher-01'") == "my own words"
+
+
+@pytest.mark.parametrize("days", [7, 60])
+async def test_filled_again_later_what_is_over_was_held_or_cancelled(pool: Pool, days: int) -> None:
+    await school.fill(pool, NOW)
+    now = NOW + timedelta(days=days)
+    open_before = await pool.fetchval(
+        "SELECT count(*) FROM bookings WHERE status IN ('pending', 'confirmed') AND end_time <= $1", now
+    )
+    cancelled = await pool.fetchval("SELECT count(*) FROM bookings WHERE status = 'cancelled' AND end_time <= $1", now)
+    filled = await school.fill(pool, now)
+    assert filled.completed == open_before > 100
+    rows = await pool.fetch("SELECT status, count(*) FROM bookings WHERE end_time <= $1 GROUP BY 1", now)
+    statuses = {row["status"]: row["count"] for row in rows}
+    assert set(statuses) == {"completed", "cancelled"}
+    assert statuses["cancelled"] >= cancelled
+    assert await wrong_logs(pool) == 0
+    assert await states(pool) == STATES
+    backwards = await pool.fetchval(
+        """
+        SELECT count(*) FROM (
+            SELECT at < lag(at) OVER (PARTITION BY session_id ORDER BY seq) AS back, at > $1 AS ahead
+            FROM (
+                SELECT session_id, seq, at FROM session_events
+                UNION ALL SELECT session_id, seq, created_at FROM session_messages
+            ) entries
+        ) steps WHERE back OR ahead
+        """,
+        now,
+    )
+    assert backwards == 0
+    assert (await school.fill(pool, now)).completed == 0
+
+
+async def test_filled_again_later_lessons_that_people_have_made_or_moved_stay_theirs(pool: Pool) -> None:
+    await school.fill(pool, NOW)
+    mine = next(lesson for lesson in month() if lesson.status == "confirmed")
+    # Where no lesson of the school begins.
+    await pool.execute(
+        "UPDATE bookings SET start_time = start_time + interval '3 minutes', end_time = end_time + interval '3 minutes'"
+        " WHERE id = $1",
+        mine.id,
+    )
+    written = next(lesson for lesson in month() if lesson.status == "pending")
+    late = written.end_time + timedelta(hours=1)
+    await pool.execute(
+        "INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, created_at)"
+        " VALUES (gen_random_uuid(), $1, 1, $2, 'Me', 'Where were you?', $3)",
+        *(written.id, written.student_id, late),
+    )
+    await pool.execute("UPDATE sessions SET status = 'live', last_seq = 1 WHERE id = $1", written.id)
+    await school.fill(pool, NOW + timedelta(days=20))
+    assert await pool.fetchval("SELECT status FROM bookings WHERE id = $1", mine.id) == "confirmed"
+    [entry] = await pool.fetch("SELECT seq, data, at FROM session_events WHERE session_id = $1", written.id)
+    assert tuple(entry) == (2, {"status": "ended"}, late)
+    assert await pool.fetchval("SELECT last_seq FROM sessions WHERE id = $1", written.id) == 2
 
 
 async def test_those_who_fill_it_at_once_fill_it_once(pool: Pool) -> None:
@@ -166,9 +221,17 @@ async def test_those_who_fill_it_at_once_fill_it_once(pool: Pool) -> None:
     assert (await counts(pool))["bookings"] == max(one.lessons for one in filled)
 
 
-async def test_its_logs_have_no_gaps_and_end_where_the_sessions_say(pool: Pool) -> None:
-    await school.fill(pool, NOW)
-    wrong = await pool.fetchval(
+STATES = {
+    ("pending", "scheduled", True),
+    ("confirmed", "scheduled", True),
+    ("completed", "ended", True),
+    ("cancelled", "ended", False),
+}
+
+
+async def wrong_logs(pool: Pool) -> int:
+    """Sessions whose log has a gap, or does not end where they say."""
+    wrong: int = await pool.fetchval(
         """
         SELECT count(*) FROM sessions s WHERE s.last_seq <> (
             SELECT count(DISTINCT seq) FROM (
@@ -178,19 +241,24 @@ async def test_its_logs_have_no_gaps_and_end_where_the_sessions_say(pool: Pool) 
         )
         """
     )
-    assert wrong == 0
-    states = await pool.fetch(
+    return wrong
+
+
+async def states(pool: Pool) -> set[tuple[str, str, bool]]:
+    """Which states of bookings and their sessions there are."""
+    rows = await pool.fetch(
         "SELECT DISTINCT b.status, s.status AS now, chat_open FROM bookings b JOIN sessions s ON s.id = b.id"
     )
+    return {tuple(row) for row in rows}
+
+
+async def test_its_logs_have_no_gaps_and_end_where_the_sessions_say(pool: Pool) -> None:
+    await school.fill(pool, NOW)
+    assert await wrong_logs(pool) == 0
+    assert await states(pool) == STATES
     assert {row["status"] for row in await pool.fetch("SELECT status FROM sessions WHERE kind = 'course'")} == {
         "scheduled",
         "ended",
-    }
-    assert {tuple(row) for row in states} == {
-        ("pending", "scheduled", True),
-        ("confirmed", "scheduled", True),
-        ("completed", "ended", True),
-        ("cancelled", "ended", False),
     }
 
 

@@ -1,18 +1,20 @@
-"""The waiting rooms of one worker: connections that wait, rooms that are kept open for them, hosts who are told."""
+"""The waiting rooms of one worker: connections that wait, rooms that are kept open, verdicts that nobody told of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
 from domain.access import Member
 from domain.errors import NotFound
-from domain.waiting import WaitingRooms, called
-from realtime.events import Event
+from domain.waiting import WaitingRooms, tell
+from store import waiters
+from store.database import Pool
 from tests.support.lessons import member
 from tests.support.rooms import Seat
 
@@ -25,9 +27,9 @@ class Rooms:
     def __init__(self) -> None:
         self.held: list[str] = []
         self.ended: list[str] = []
-        self.published: list[tuple[str, Event]] = []
         self.waiting = WaitingRooms(
-            publish=lambda room_id, news: self.published.append((room_id, news)),
+            cast(Pool, None),
+            UUID(int=7),
             hold=self.hold,
             ended=lambda member: self.ended.append(member.user_id),
         )
@@ -100,40 +102,12 @@ def test_a_session_is_found_by_its_id_however_written_and_by_its_room(rooms: Roo
     assert rooms.waiting.find(Seat("mum").connection, "x" * 300) is None
 
 
-def test_hosts_are_told_and_those_on_their_way_in_right_behind_the_ack(rooms: Rooms) -> None:
-    inside, coming, other = Seat("teach"), Seat("boss"), Seat("teach2")
-    rooms.waiting.lead(str(ONE), inside.connection)
-    rooms.waiting.hold_back(str(ONE), coming.connection)
-    rooms.waiting.lead(str(OTHER), other.connection)
-    rooms.waiting.tell(someone("kid"), waiting=True)
-    [(room_id, news)] = rooms.published
-    rooms.waiting.hear(room_id, news)
-    told = {"session_id": str(ONE), "userId": "kid", "name": "Kid", "role": "student", "waiting": True}
-    assert inside.events.of("waiting") == [told]
-    assert coming.events.all == other.events.all == []
-    rooms.waiting.release(str(ONE), coming.connection)
-    assert coming.events.of("waiting") == [told]
-    rooms.waiting.hear(room_id, news)
-    assert len(coming.events.all) == 2
-
-
-def test_who_is_no_host_any_more_is_told_nothing(rooms: Rooms) -> None:
-    seats = [Seat("teach") for _ in range(3)]
-    for seat in seats:
-        rooms.waiting.lead(str(ONE), seat.connection)
-    rooms.waiting.hold_back(str(ONE), seats[0].connection)
-    for seat in seats[:2]:
-        rooms.waiting.lead(str(ONE), seat.connection, is_host=False)
-    rooms.waiting.tell(someone("kid"), waiting=False)
-    rooms.waiting.hear(*rooms.published[0])
-    rooms.waiting.release(str(ONE), seats[0].connection)
-    assert [len(seat.events.all) for seat in seats] == [0, 0, 1]
-
-
-def test_those_who_are_called_are_told_which_session(rooms: Rooms) -> None:
+def test_those_on_whom_was_decided_are_told_which_session(rooms: Rooms) -> None:
     seats = [rooms.wait("kid"), rooms.wait("mum")]
-    called([seat.connection for seat in seats], str(ONE))
+    tell([seat.connection for seat in seats], str(ONE), "admitted")
     assert [seat.events.of("admitted") for seat in seats] == [[{"session_id": str(ONE)}]] * 2
+    tell([seats[0].connection], str(ONE), "refused")
+    assert seats[0].events.of("refused") == [{"session_id": str(ONE)}]
 
 
 def test_a_worker_that_leaves_lets_go_of_the_rooms(rooms: Rooms) -> None:
@@ -143,3 +117,40 @@ def test_a_worker_that_leaves_lets_go_of_the_rooms(rooms: Rooms) -> None:
     assert rooms.held == []
     rooms.waiting.depart(seat.connection, str(ONE))
     assert rooms.ended == ["kid"]
+
+
+async def test_a_verdict_on_who_waited_before_is_nothing_to_who_asks_again(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The news comes while the database is being asked, and they ask once more."""
+    stays, asks = rooms.wait("mum"), rooms.wait("kid")
+
+    async def settled(_pool: Pool, _worker_id: UUID, waiting: Sequence[tuple[UUID, str]]) -> Any:
+        rooms.waiting.take(str(ONE), "kid")
+        rooms.waiting.add(someone("kid"), asks.connection)
+        return [(*key, "refused") for key in waiting]
+
+    monkeypatch.setattr(waiters, "settled", settled)
+    await rooms.waiting.compare()
+    assert (len(stays.events.of("refused")), asks.events.all) == (1, [])
+    assert rooms.waiting.people(str(ONE)) == ["kid"]
+
+
+async def test_who_gives_up_while_they_are_noted_again_is_taken_out_again(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seat = rooms.wait("kid")
+    rooms.wait("mum")
+
+    async def keep(*_: object) -> None:
+        rooms.waiting.depart(seat.connection, str(ONE))
+
+    monkeypatch.setattr(waiters, "keep", keep)
+    await rooms.waiting.keep()
+    assert rooms.ended == ["kid", "kid"], "before it, and after"
+
+
+async def test_where_nobody_waits_nothing_is_asked(rooms: Rooms) -> None:
+    rooms.waiting.take(str(ONE), rooms.wait("kid").user_id)
+    await rooms.waiting.compare()
+    await rooms.waiting.keep()

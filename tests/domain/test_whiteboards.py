@@ -11,10 +11,11 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from domain import whiteboard
+from domain import chat, session_settings, whiteboard
 from domain import whiteboards as acts
 from domain.errors import Conflict, EncountersError, Forbidden, NotFound, TooLarge, Unavailable
 from domain.live import Live
+from domain.session_settings import SettingsChange
 from domain.whiteboard import document
 from domain.whiteboards import Shown, drawn
 from realtime.events import Event
@@ -22,7 +23,7 @@ from store import events, whiteboards
 from store.database import Pool
 from store.errors import Away
 from tests.support.drawings import GONE, Canvas, assert_counted, random_stroke, stored, stroke
-from tests.support.lessons import book, close_chat, database_pool, member
+from tests.support.lessons import book, close_chat, database_pool, member, until_somebody_waits
 from tests.support.rooms import Exchange, Seat, join, leave, room_of, workers
 from tests.support.waiting import until
 
@@ -434,3 +435,38 @@ async def test_what_was_refused_has_changed_nothing(pool: Pool) -> None:
         assert await stored(pool, session_id) == {}
         assert await whiteboards.revision(pool, session_id) == 0
         assert came(teacher) == []
+
+
+async def test_whoever_began_to_draw_is_done_when_the_host_hears_that_the_board_is_locked(pool: Pool) -> None:
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        async with pool.acquire() as connection, connection.transaction():
+            boards, _ = await whiteboards.take(connection, {(session_id, "a")})
+            assert not boards[session_id].locked
+            locking = asyncio.create_task(
+                session_settings.change(live, member(session_id, "teach"), SettingsChange(whiteboard_locked=True))
+            )
+            await until_somebody_waits(pool)
+            await chat.send(live, member(session_id, "kid"), text="hello", client_id=None)
+            assert not locking.done(), "and the chat goes on meanwhile"
+        assert (await locking).whiteboard_locked
+        with pytest.raises(Forbidden):
+            await draw(live, session_id, "kid", stroke("a"))
+
+
+async def test_on_a_full_board_what_was_deleted_long_ago_makes_room(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whiteboard, "MAX_BOARD_ELEMENTS", 3)
+    session_id = await book(pool)
+    async with workers(pool, 1) as (live,):
+        await draw(live, session_id, "kid", stroke("a"), stroke("b"), stroke("c"))
+        await draw(live, session_id, "kid", stroke("a", 2, isDeleted=True), stroke("b", 2, isDeleted=True))
+        with pytest.raises(TooLarge):
+            await draw(live, session_id, "kid", stroke("d"))
+        await pool.execute(
+            "UPDATE whiteboard_elements SET changed_at = now() - interval '25 hours' WHERE element_id IN ('a', 'c')"
+        )
+        await draw(live, session_id, "kid", stroke("d"))
+        assert set(await stored(pool, session_id)) == {"b", "c", "d"}
+        await assert_counted(pool, session_id)

@@ -129,6 +129,7 @@ async def test_the_ack_shows_who_is_there_and_oneself(pool: Pool) -> None:
         [own] = [person for person in ack["participants"] if person["userId"] == "kid"]
         assert ack["you"] == own | {"is_host": False}
         assert ack["participants"] == worker.live.presence.online(str(session_id))
+        assert ack["participantCount"] == 2
 
 
 async def test_a_former_parent_is_taken_out_on_every_worker(pool: Pool) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +16,7 @@ import pytest
 import structlog
 
 from domain.tokens import SecretVerifier
-from server import logging, run
+from server import cli, logging, run
 from server.cli import main
 from server.settings import DEMO_SECRET_FILE, SETTINGS, Settings
 
@@ -186,14 +187,27 @@ def test_migrate_without_its_database_says_so_without_its_password(
     assert "xyzzy" not in said
 
 
+class Noon(datetime):
+    """A clock that stands, until somebody moves it: no midnight comes between two runs."""
+
+    days = 0
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Noon:
+        return cls(2026, 11, 18, 12, tzinfo=tz) + timedelta(days=cls.days)
+
+
 async def test_demo_fills_a_database_and_says_how_to_sign_in(
-    empty_database: str, capsys: pytest.CaptureFixture[str]
+    empty_database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = {"DATABASE_URL": empty_database, "PORT": "8123"}
-    for said in ("Added 380 people, ", "Nothing to do: "):
+    monkeypatch.setattr(cli, "datetime", Noon)
+    for days, said in ((0, "Added 380 people, "), (0, "Nothing to do: "), (40, "Added 0 people, ")):
+        monkeypatch.setattr(Noon, "days", days)
         status = await asyncio.to_thread(main, ["demo"], environment)
         printed = capsys.readouterr().out
         assert (status, printed[: len(said)]) == (0, said)
+        assert ("lessons that are over" in printed) == (days == 40)
         assert "encounters token --sub demo-teacher-01 --role teacher" in printed
         as_teacher, as_student, as_host = re.findall(r"http://127.0.0.1:8123/\?as=(\S+)&session=(\S+)", printed)
         assert (as_host[0][:13], as_host[1][:11]) == ("demo-teacher-", "demo-class-")
@@ -231,6 +245,17 @@ def test_help_is_for_reading(command: str, capsys: pytest.CaptureFixture[str]) -
     assert max(map(len, said.splitlines())) <= 110
     if command == "serve":
         assert all(setting.name in said for setting in SETTINGS)
+
+
+def test_the_request_that_a_token_is_shown_with_is_one_that_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["token", "--help"], {})
+    said = capsys.readouterr().out
+    issued = re.search(r"\$\(encounters token --sub (\S+) --role teacher\)", said)
+    asked = re.search(r'"http://127\.0\.0\.1:8080/bookings\?teacher_id=(\S+)"', said)
+    assert issued
+    assert asked
+    assert issued[1] == asked[1], "one's own bookings"
 
 
 def test_python_m_server_is_the_command() -> None:

@@ -4,7 +4,7 @@ import test from "node:test";
 
 import { openOutbox } from "../../static/outbox.js";
 import { rowsOf } from "../../static/rows.js";
-import { initialState, pinnedMessage, reduce, writing } from "../../static/state.js";
+import { headcount, initialState, pinnedMessage, reduce, writing } from "../../static/state.js";
 import { initials, listNames, seconds, typingSentence } from "../../static/words.js";
 
 const ANA = "ana";
@@ -64,7 +64,7 @@ test("a reset drops what was there for the newest", () => {
   const state = after(joined({ lastSeq: 900 }), history(1), joined({ lastSeq: 700, reset: true, events }));
   assert.deepEqual(seqs(state), [600]);
   assert.equal(state.lastSeq, 700);
-  assert.equal(state.history, "more");
+  assert.equal(state.history, "none", "what came may be no messages at all: the history is read again");
 });
 
 test("one's own message appears once, whether its event or its ack comes first", () => {
@@ -176,6 +176,36 @@ test("those who wait come and go, and nobody waits who is in", () => {
   const state = after(joined({ waiting: [{ userId: "a", name: "A", role: "student" }] }), waits("b", true), waits("c", true), waits("c", false));
   assert.deepEqual(Object.keys(state.waiting), ["a", "b"]);
   assert.deepEqual(Object.keys(reduce(state, event("participantJoined", { userId: "a", name: "A" })).waiting), ["b"]);
+});
+
+test("of a large class the count is kept, and the names are read when they are asked for", () => {
+  const person = (userId) => ({ userId, name: userId });
+  const here = (state) => [headcount(state), Object.keys(state.people)];
+  let state = after(joined({ participants: [person("a"), person(ME)], participantCount: 6 }));
+  assert.deepEqual(here(state), [6, ["a", ME]]);
+  state = [
+    event("participantJoined", person("g")), event("participantLeft", { userId: "b" }),
+    event("participantKicked", { userId: "a", seq: 4 }), event("participantLeft", { userId: "a" }),
+    event("participantKicked", { userId: "c", seq: 5 }),
+  ].reduce(reduce, state);
+  assert.deepEqual(here(state), [5, [ME, "g"]]);
+  const page = { type: "people", people: ["a", "b", "c", ME, "d"].map(person), complete: false };
+  state = reduce(reduce(state, page), event("participantLeft", { userId: "c" }));
+  assert.deepEqual(here(state), [4, [ME, "g", "d"]], "those who have left meanwhile are not among them");
+  state = reduce(state, { type: "people", people: [person("e")], complete: true });
+  assert.deepEqual(here(state), [4, [ME, "g", "d", "e"]]);
+  assert.equal(state.names.e, "e");
+  assert.deepEqual(here(reduce(state, event("participantLeft", { userId: "d" }))), [3, [ME, "g", "e"]]);
+  assert.equal(reduce(state, page), state, "nobody asked any more");
+  assert.equal(after(joined()).crowd, null);
+});
+
+test("one's own reactions of before are known, and those of since are newer", () => {
+  const own = (reactions) => ({ type: "mine", reactions: reactions.map(([id, emoji]) => ({ message_id: id, emoji })) });
+  const taken = event("messageReaction", { id: "id-3", seq: 4, userId: ME, emoji: "👍", reacted: false, reactions: { "🎉": 2 } });
+  const state = after(joined(), history(3), taken, own([["id-3", "👍"], ["id-3", "🎉"]]));
+  assert.deepEqual(rowOf(state).reactions, [{ emoji: "🎉", count: 2, mine: true }]);
+  assert.equal(state.mine["id-3"]["👍"], false);
 });
 
 test("pauses are said in minutes and seconds", () => {

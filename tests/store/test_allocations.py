@@ -93,6 +93,41 @@ async def test_names_are_shown_and_pieces_follow_each_other(pool: Pool) -> None:
     assert len(await allocations.newest(pool, about="kid", before=newest[-1].number, limit=2)) == 2
 
 
+async def whole(pool: Pool, about: str, size: int, before: int | None = None) -> list[list[int]]:
+    pieces = allocations.in_pieces(pool, about=about, before=before, size=size)
+    return [[one.number for one in piece] async for piece in pieces]
+
+
+async def test_all_that_fits_is_found_however_many_have_the_name(pool: Pool) -> None:
+    """More namesakes than a page is long, nearly all of them parents and without a tutor."""
+    await pool.execute(
+        "INSERT INTO users (id, role, last_name) SELECT 'p' || n, 'parent', 'Smith' FROM generate_series(1, 3000) AS n"
+    )
+    await pool.execute(
+        "INSERT INTO users (id, role, last_name) SELECT 's' || n, 'student', 'Smith' FROM generate_series(1, 1200) AS n"
+    )
+    await pool.execute(
+        "INSERT INTO allocations (id, student_id, tutor_id, subject_id, created_by)"
+        " SELECT gen_random_uuid(), 's' || n, 'teach', 'Maths', 'boss' FROM generate_series(1, 1200) AS n ORDER BY n"
+    )
+    await pool.execute("UPDATE users SET role = 'teacher' WHERE id = 's7'")
+    found = await allocations.newest(pool, about="smith", limit=2000)
+    assert [one.student_id for one in found] == [f"s{n}" for n in range(1200, 0, -1)]
+    assert [number for piece in await whole(pool, "smith", 500) for number in piece] == [one.number for one in found]
+
+
+async def test_the_whole_list_comes_in_pieces_for_one_look(pool: Pool) -> None:
+    for number in range(5):
+        await give(pool, subject_id=f"S{number}")
+    await give(pool, "kid2", "teach2")
+    numbers = [one.number for one in await allocations.newest(pool, about="kid", limit=10)]
+    kids = numbers[1:]  # the first is the namesake's
+    assert await whole(pool, "teach kid", 3) == []
+    assert await whole(pool, "s", 2) == []
+    assert await whole(pool, "kid", 4) == [numbers[:4], numbers[4:]]
+    assert await whole(pool, "kid", 4, before=kids[1]) == [kids[2:]]
+
+
 async def test_many_allocations_are_read_by_their_indexes(pool: Pool) -> None:
     async with pool.acquire() as connection:
         for count in (0, 5_000):
@@ -109,7 +144,14 @@ async def test_many_allocations_are_read_by_their_indexes(pool: Pool) -> None:
             plan = await plan_of(connection, allocations._NEWEST, 2)
             assert "allocations_number_unique" in indexes_in(plan), plan
             assert "Seq Scan" not in plan
-            plan = await plan_of(connection, allocations._NEWEST_ABOUT, 3)
-            assert {"allocations_by_tutor", "allocations_by_words", "directory_by_words"} <= indexes_in(plan), plan
+            for statement, arguments in ((allocations._NEWEST_ABOUT, 3), (allocations._NUMBERS_ABOUT, 2)):
+                plan = await plan_of(connection, statement, arguments)
+                assert {
+                    *("allocations_made_once", "allocations_by_tutor"),
+                    *("allocations_by_words", "directory_by_words"),
+                } <= indexes_in(plan), plan
+                assert "Seq Scan" not in plan
+            plan = await plan_of(connection, allocations._NUMBERED, 1)
+            assert "allocations_number_unique" in indexes_in(plan), plan
             assert "Seq Scan" not in plan
     assert await shown(pool, "s4242") == [("s4242", "t4242", "S4242")]

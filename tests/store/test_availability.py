@@ -12,7 +12,7 @@ import pytest
 from store import availability, bookings
 from store.availability import Obstacle, Series, Slot
 from store.bookings import Position
-from store.database import Pool, connect
+from store.database import Executor, Pool, connect
 from store.errors import Refused, translated
 
 START = datetime(2030, 1, 7, 9, 0, tzinfo=UTC)
@@ -79,7 +79,7 @@ async def delete(pool: Pool, slot_id: UUID, *, rest_after: datetime | None = Non
         return 0
     async with pool.acquire() as connection, connection.transaction():
         await bookings.take_turns(connection, [slot.teacher_id])
-        return await availability.delete_free(connection, slot, rest_after=rest_after)
+        return len(await availability.delete_free(connection, slot, rest_after=rest_after))
 
 
 async def obstacle(
@@ -143,15 +143,26 @@ async def test_the_starts_that_overlap_are_told(pool: Pool) -> None:
         assert await availability.starts_that_overlap(connection, "t2", spans) == []
 
 
-async def test_a_slot_is_booked_while_an_active_booking_overlaps_it(pool: Pool) -> None:
-    await offer(pool, START, START + HOUR, START + 2 * HOUR)
+async def test_a_slot_is_booked_by_what_overlaps_it_and_was_not_cancelled(pool: Pool) -> None:
+    _, middle, _ = await offer(pool, START, START + HOUR, START + 2 * HOUR)
     booking_id = await book(pool, START + HOUR, length=HOUR / 2)
-    assert [slot.is_booked for slot in await slots(pool)] == [False, True, False]
-    for status in ("cancelled", "completed"):
+    for status in ("pending", "confirmed", "completed"):
         await finish(pool, booking_id, status)
-        assert [slot.is_booked for slot in await slots(pool)] == [False, False, False]
-    await finish(pool, booking_id, "confirmed")
-    assert [slot.is_booked for slot in await slots(pool)] == [False, True, False]
+        assert [slot.is_booked for slot in await slots(pool)] == [False, True, False]
+        assert await delete(pool, middle) == 0
+    await finish(pool, booking_id, "cancelled")
+    assert [slot.is_booked for slot in await slots(pool)] == [False, False, False]
+    assert await delete(pool, middle) == 1
+
+
+async def test_a_completed_lesson_keeps_its_slot_and_gives_its_people_their_time(pool: Pool) -> None:
+    await offer(pool, START, length=2 * HOUR)
+    booking_id = await book(pool, START)
+    await finish(pool, booking_id, "completed")
+    for start in (START, START + HOUR):
+        assert await obstacle(pool, start) == "not_available"
+    # Whoever publishes nothing any more can be asked for any time that nobody takes.
+    assert await obstacle(pool, START, now=START + 2 * HOUR) is None
 
 
 async def test_a_booking_from_before_the_slots_books_all_that_it_overlaps(pool: Pool) -> None:
@@ -249,17 +260,43 @@ async def test_of_many_overlapping_slots_exactly_one_is_kept(pool: Pool) -> None
         )
 
 
+async def found(executor: Executor, booking_id: UUID) -> bookings.Booking:
+    booking = await bookings.find(executor, booking_id)
+    assert booking is not None
+    return booking
+
+
+async def move(pool: Pool, booking_id: UUID, start: datetime) -> None:
+    """Move as the domain does."""
+    with translated():
+        async with pool.acquire() as connection, connection.transaction():
+            booking = await found(connection, booking_id)
+            await bookings.take_turns(connection, [booking.student_id, booking.teacher_id])
+            await bookings.locked(connection, booking_id)
+            spans = [(start, start + HOUR)]
+            people = {"student_id": booking.student_id, "teacher_id": booking.teacher_id}
+            [obstacle] = await availability.obstacles(connection, **people, spans=spans, now=NOW, booking_id=booking_id)
+            if obstacle is not None:
+                raise Refused(obstacle)
+            await bookings.save(connection, booking_id, status="pending", start_time=start, end_time=start + HOUR)
+
+
 async def test_booking_moving_offering_and_deleting_at_once_never_deadlock(pool: Pool) -> None:
     starts = [START + index * HOUR for index in range(6)]
-    ids = await offer(pool, *starts, series=weekly())
+    # Two more, which nobody books: there is somewhere to move to.
+    everywhere = [START + index * HOUR for index in range(8)]
+    ids = await offer(pool, *everywhere, series=weekly())
+    booked = [await book(pool, start, student_id=f"s{1 + index % 2}") for index, start in enumerate(starts[:4])]
     outcomes = await asyncio.gather(
         *(book(pool, start, student_id=f"s{1 + index % 2}") for index, start in enumerate(starts * 3)),
+        *(move(pool, booking_id, start) for booking_id in booked for start in reversed(everywhere[4:])),
         *(delete(pool, slot_id, rest_after=NOW) for slot_id in reversed(ids)),
         *(offer(pool, start + 10 * HOUR) for start in starts * 2),
         return_exceptions=True,
     )
     for outcome in outcomes:
         assert not isinstance(outcome, Exception) or isinstance(outcome, Refused), repr(outcome)
+    assert None in outcomes, "some were moved"
 
 
 async def test_a_booked_slot_stays_and_the_free_rest_of_its_series_goes(pool: Pool) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from store import events, messages, participants, sessions
@@ -14,6 +16,7 @@ from store.chat_rules import ChatClosed, ChatMuted, NotTaken, Rules, TooSoon, Wr
 from store.database import Pool
 from store.messages import Appended, NewMessage
 from tests.support.lessons import book, close_chat, database_pool, until_somebody_waits
+from tests.support.plans import plan_of
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -227,3 +230,24 @@ async def test_what_is_unmuted_meanwhile_is_written(pool: Pool) -> None:
         await connection.execute("UPDATE sessions SET chat_muted = false WHERE id = $1", session_id)
         await transaction.commit()
     assert [type(outcome) for outcome in await writing] == [Appended]
+
+
+async def test_writers_are_noted_in_the_order_of_the_databases_collation(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's order and the tests' database's are one; the statement has to say it where they are not."""
+    said = []
+    execute = asyncpg.Connection.execute
+
+    async def listen(self: Any, statement: str, *arguments: Any, **options: Any) -> str:
+        said.append((statement, arguments))
+        return await execute(self, statement, *arguments, **options)
+
+    session_id = await book(pool)
+    await restrict(pool, session_id, slow=60)
+    monkeypatch.setattr(asyncpg.Connection, "execute", listen)
+    await messages.append(pool, [new(session_id, who) for who in ("mum", "kid")])
+    [(statement, _)] = [one for one in said if "chatted_at" in one[0]]
+    async with pool.acquire() as connection:
+        plan = await plan_of(connection, statement, 3)
+    assert "Sort Key: i.session_id, i.user_id" in plan, plan

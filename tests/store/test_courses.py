@@ -152,3 +152,20 @@ async def test_the_lists_walk_their_indexes(pool: Pool) -> None:
             assert "Seq Scan" not in plan, plan
             assert "Sort" not in plan, plan
             assert indexes_in(plan) <= {index, "sessions_by_course"}, plan
+
+
+async def test_courses_go_on_inside_transactions_when_a_column_is_added(database: str) -> None:
+    async with database_pool(database, size=1) as pool, database_pool(database, size=1) as migrating:
+        course_id = await make_course(pool)
+        for column in (None, "of_a_later_release"):
+            if column is not None:
+                await migrating.execute(f"ALTER TABLE courses ADD COLUMN {column} int")
+            async with pool.acquire() as connection, connection.transaction():
+                await courses.insert(
+                    connection, course_id=uuid4(), instructor_id="teach", title="Algebra", description=""
+                )
+                held = await courses.locked(connection, course_id)
+                assert await courses.find(connection, course_id) == held
+                await courses.save(connection, course_id, title="Sums", description=None, instructor_id=None)
+                assert len(await courses.newest(connection, limit=1)) == 1
+                assert len(await courses.taught_by(connection, "teach", limit=1)) == 1

@@ -45,6 +45,23 @@ async def test_times_are_in_utc(pool: Pool) -> None:
     assert await pool.fetchval("SELECT current_setting('application_name')") == "encounters"
 
 
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_a_strict_isolation_level_of_the_database_changes_nothing(database: str, level: str) -> None:
+    """What is read after the wait for a lock has to be what stands then."""
+    one = await connect(database, size=1)
+    try:
+        name = await one.fetchval("SELECT current_database()")
+        await one.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = '{level}'")
+        other = await connect(database, size=1)
+        try:
+            async with other.acquire() as connection, connection.transaction():
+                assert await connection.fetchval("SHOW transaction_isolation") == "read committed"
+        finally:
+            await other.close()
+    finally:
+        await one.close()
+
+
 async def test_at_most_so_many_connections_are_opened(pool: Pool) -> None:
     async def ask() -> int:
         async with pool.acquire() as connection:

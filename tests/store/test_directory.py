@@ -9,6 +9,7 @@ import pytest
 
 from store import directory
 from store.database import Pool, connect
+from store.directory import Place
 from tests.support.plans import indexes_in, plan_of
 
 
@@ -77,15 +78,28 @@ async def test_a_list_read_in_pieces_is_whole(pool: Pool) -> None:
     for about in (None, "same"):
         whole = [student.id for student in await directory.students(pool, about=about, limit=100)]
         pieces: list[str] = []
-        while piece := await directory.students(pool, about=about, after=pieces[-1] if pieces else None, limit=3):
+        after: Place | None = None
+        while piece := await directory.students(pool, about=about, after=after, limit=3):
             pieces += [student.id for student in piece]
+            after = Place(sort_name=piece[-1].sort_name, id=piece[-1].id)
         assert pieces == whole
         assert len(whole) == 10
 
 
-async def test_behind_somebody_unknown_nobody_stands(pool: Pool) -> None:
-    await add(pool, "u", "A B")
-    assert await directory.students(pool, after="nobody", limit=3) == []
+async def test_a_place_stays_where_it_is_when_its_person_moves_or_is_gone(pool: Pool) -> None:
+    for letter in "abcd":
+        await add(pool, letter, f"X {letter}")
+    [_, second] = await directory.students(pool, limit=2)
+    place = Place(sort_name=second.sort_name, id=second.id)
+    for change in ("UPDATE users SET last_name = 'zz' WHERE id = 'b'", "DELETE FROM users WHERE id = 'b'"):
+        await pool.execute(change)
+        assert [student.id for student in await directory.students(pool, after=place, limit=2)] == ["c", "d"]
+
+
+async def test_the_longest_name_stands_in_the_list(pool: Pool) -> None:
+    await add(pool, "long", "ﷺ" * 200 + " " + "🦊" * 200)
+    [student] = await directory.students(pool, limit=2)
+    assert len(student.sort_name) == 200
 
 
 @pytest.mark.parametrize("count", [0, 5_000])
@@ -99,7 +113,7 @@ async def test_a_page_of_a_long_list_is_read_by_an_index(pool: Pool, count: int)
 
     watching = cast(Any, Watching())
     for about in (None, "last1"):
-        for after in (None, "s7"):
+        for after in (None, Place(sort_name="last7 first7", id="s7")):
             await directory.students(watching, about=about, after=after, limit=200)
             await directory.tutors(watching, about=about, after=after, limit=200)
     async with pool.acquire() as connection:

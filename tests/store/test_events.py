@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from store import events, messages, sessions
+from store import chat_rules, events, messages, sessions
 from store.database import Pool
 from store.errors import Refused, translated
-from store.events import Kind, LogEntry
+from store.events import Kind, LogEntry, NewEntry
 from store.messages import Appended, Message, NewMessage
 from tests.support.lessons import book, database_pool
 
@@ -168,3 +168,19 @@ async def test_a_kind_that_is_not_known_and_an_actor_who_is_not_are_refused(pool
         async with pool.acquire() as connection, connection.transaction():
             await events.append(connection, session_id, kind="hand_raised", user_id="nobody")
     assert await events.positions(pool, [session_id]) == {session_id: 0}
+
+
+async def test_several_entries_are_written_at_once_each_sessions_in_their_order(pool: Pool) -> None:
+    first, second = await book(pool), await book(pool)
+    await log(pool, second, "hand_raised")
+    new = [
+        NewEntry(session_id=session_id, kind="hand_raised", user_id="kid", data={"n": n})
+        for n, session_id in enumerate((first, second, first, first, second))
+    ]
+    async with pool.acquire() as connection, connection.transaction():
+        await chat_rules.locked(connection, [first, second])
+        written = await events.append_all(connection, new)
+    assert [(entry.seq, entry.data["n"]) for entry in written] == [(1, 0), (2, 1), (2, 2), (3, 3), (3, 4)]
+    assert await everything(pool, first) == [entry for entry in written if entry.session_id == first]
+    assert (await everything(pool, second))[1:] == [entry for entry in written if entry.session_id == second]
+    assert await events.positions(pool, [first, second]) == {first: 3, second: 3}

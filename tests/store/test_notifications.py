@@ -18,7 +18,7 @@ from store.database import Pool
 from store.errors import Refused, translated
 from store.ids import first_id, new_id
 from store.notifications import Batch, Kind, Notification
-from tests.support.lessons import ROLES, database_pool, make_course
+from tests.support.lessons import ROLES, database_pool, make_course, until_somebody_waits
 from tests.support.plans import indexes_in, plan_of
 
 NOW = datetime(2030, 1, 7, 9, 0, 0, 120_000, tzinfo=UTC)
@@ -305,6 +305,35 @@ async def test_an_old_one_that_half_a_course_has_is_forgotten_with_its_rest(pool
     assert [await listed(pool, who) for who in batch.user_ids] == [[], []]
 
 
+async def test_to_forget_takes_rows_in_the_order_in_which_a_person_reads_them(pool: Pool) -> None:
+    """Each has one and waits for the other's, were it another order."""
+    first, second = (said(notification_id=first_id(NOW - number * DAY)) for number in (2, 1))
+    await add(pool, (second, ["kid"]))
+    await add(pool, (first, ["kid"]))
+    async with pool.acquire() as reading, reading.transaction():
+        await notifications.mark(reading, "kid", first.id, read=True)
+        forgetting = asyncio.create_task(notifications.forget(pool, before=NOW, limit=10))
+        await until_somebody_waits(pool)
+        await reading.execute("SET LOCAL lock_timeout = '1s'")
+        assert await notifications.mark_all_read(reading, "kid") == 1
+    assert await forgetting == 4
+
+
+async def test_notifications_go_on_inside_transactions_when_a_column_is_added(database: str) -> None:
+    async with database_pool(database, size=1) as pool, database_pool(database, size=1) as migrating:
+        course_id = await make_course(pool, students=await students(pool, 4))
+        one = said()
+        await add(pool, (one, ["kid"]))
+        await add_for_enrolled(pool, course_id, limit=1)
+        for column in (None, "of_a_later_release"):
+            if column is not None:
+                await migrating.execute(f"ALTER TABLE notifications ADD COLUMN {column} int")
+            assert await notifications.hand_on(pool, limit=1) is not None
+            async with pool.acquire() as connection, connection.transaction():
+                assert await notifications.mark(connection, "kid", one.id, read=True) is not None
+                assert len((await notifications.page(connection, "kid", limit=10)).received) == 1
+
+
 # By which indexes
 
 
@@ -320,8 +349,13 @@ async def test_an_old_one_that_half_a_course_has_is_forgotten_with_its_rest(pool
         (notifications._UNREAD_PAGE, 3, {"notification_recipients_unread", "notifications_pkey"}),
         (notifications._MARK_ALL_READ, 2, {"notification_recipients_unread", "notification_recipients_pkey"}),
         (notifications._NEXT_ENROLLED, 5, {"enrollments_pkey"}),
+        (
+            notifications._FORGET_RECIPIENTS,
+            2,
+            {"notification_recipients_by_notification", "notification_recipients_pkey"},
+        ),
     ],
-    ids=["all", "unread", "mark-all", "course"],
+    ids=["all", "unread", "mark-all", "course", "forget"],
 )
 async def test_a_persons_or_a_courses_rows_are_found_by_their_own_index(
     pool: Pool, statement: str, arguments: int, indexes: set[str], number: int

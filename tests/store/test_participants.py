@@ -13,7 +13,8 @@ from store import participants, visits
 from store.database import Pool
 from store.participants import Participant, ReadMark
 from store.visits import Change
-from tests.support.lessons import MEMBERS, book, database_pool
+from tests.support.lessons import MEMBERS, book, database_pool, make_class
+from tests.support.plans import walked
 
 WORKER = UUID(int=1)
 
@@ -151,3 +152,36 @@ async def test_marks_and_visits_of_many_at_once_never_deadlock_and_the_furthest_
     for (session_id, user_id), seq in furthest.items():
         assert await read_seq(pool, session_id, user_id) == seq
         assert (session_id, user_id, seq) in moved
+
+
+async def test_those_who_are_here_are_read_by_their_key_in_pieces(pool: Pool) -> None:
+    session_id, other = await book(pool), await book(pool)
+    await joins(pool, session_id, *MEMBERS)
+    await joins(pool, session_id, "mum", present=False)
+    await joins(pool, other, "mum")
+    await change(pool, other, "kid", mic_allowed=False)
+    pieces: list[list[str]] = []
+    after = None
+    while piece := await participants.online_in_session(pool, session_id, after=after, limit=3):
+        assert all(one.online for one in piece)
+        pieces.append([one.user_id for one in piece])
+        after = piece[-1].user_id
+    assert pieces == [["boss", "gran", "kid"], ["teach"]]
+    assert [one.user_id for one in await participants.online_in_session(pool, other, limit=3)] == ["mum"]
+
+
+async def test_a_page_of_those_who_are_here_reads_no_more_than_the_page(pool: Pool) -> None:
+    session_id, students = await make_class(pool, 300)
+    await visits.record(
+        pool, WORKER, [Change(session_id=session_id, user_id=user_id, present=True) for user_id in students]
+    )
+    await pool.execute("ANALYZE")
+    async with pool.acquire() as connection:
+        walk = await walked(
+            connection,
+            lambda on: participants.online_in_session(on, session_id, after=students[100], limit=20),
+        )
+    assert "session_participants_pkey" in walk.indexes, walk.plan
+    assert "Sort" not in walk.plan, walk.plan
+    # Each with their name, their visit and its worker.
+    assert walk.rows <= 4 * 20, (walk.rows, walk.plan)

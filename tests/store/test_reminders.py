@@ -47,6 +47,15 @@ async def test_a_lesson_is_claimed_once_when_its_time_has_come(pool: Pool) -> No
     assert await claimed(pool, START - 14 * MINUTE) == []
 
 
+async def test_the_students_parent_is_reminded_once_accepted(pool: Pool) -> None:
+    for hour, accepted in enumerate((False, True)):
+        await pool.execute("UPDATE users SET parent_accepted = $1 WHERE id = 'kid'", accepted)
+        start = START + timedelta(hours=hour)
+        await lesson(pool, start)
+        [due] = await reminders.claim(pool, now=start - MINUTE, until=start, limit=10)
+        assert (due.parent_id, due.student_parent_id) == ("gran", "mum" if accepted else None)
+
+
 async def test_what_has_begun_is_not_announced(pool: Pool) -> None:
     await lesson(pool)
     assert await claimed(pool, START) == []

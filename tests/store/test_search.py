@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -170,17 +171,28 @@ async def test_words_are_looked_up_in_indexes_however_many_teachers_there_are(po
             if count:
                 await connection.execute("ANALYZE directory, users")
             plan = await plan_of(connection, search._BEST, 3)
-            assert {"directory_by_headline", "directory_by_document"} <= indexes_in(plan), plan
+            assert {
+                *("directory_by_topics", "directory_by_subjects", "directory_by_headline", "directory_by_document"),
+                *("teacher_ratings_best_first", "directory_pkey"),
+            } <= indexes_in(plan), plan
             assert "Seq Scan" not in plan
-            assert "directory_pkey" not in plan
     assert len(await found(pool, "everything")) == 100
     assert set(await found(pool, "topic699")) == {f"t{n}" for n in (699, 1399, 2099, 2799)}
     assert await found(pool, "2222") == ["t2222"]
 
 
-async def test_so_many_are_ranked_and_no_more(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those whose headline fits are ranked before any bio is looked at."""
-    monkeypatch.setattr(search, "_BEST", search._BEST.replace(f"LIMIT {search.MAX_CANDIDATES}", "LIMIT 5"))
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than 5 are answered, and the 3 best rated looked through."""
+    rated = f"teacher_id LIMIT {search.BEST_RATED}"
+    assert search._BEST.count(rated) == 1
+    statement = search._BEST.replace(rated, "teacher_id LIMIT 3")
+    monkeypatch.setattr(search, "_BEST", statement.replace(str(search.MAX_FOUND), "5"))
+
+
+@pytest.mark.usefixtures("few")
+async def test_so_many_are_answered_and_no_more(pool: Pool) -> None:
+    """Those whose topics fit, before any bio is looked at."""
     for number in range(10):
         await add(pool, f"bio{number}", bio="algebra")
     for number in range(4):
@@ -188,3 +200,57 @@ async def test_so_many_are_ranked_and_no_more(pool: Pool, monkeypatch: pytest.Mo
     best = await found(pool, "algebra")
     assert best[:4] == ["topic0", "topic1", "topic2", "topic3"]
     assert len(best) == 5
+    pieces = [await search.teachers(pool, "algebra", skip=skip, limit=3) for skip in (0, 3, 5)]
+    assert [teacher.id for piece in pieces for teacher in piece] == best
+
+
+@pytest.mark.usefixtures("few")
+async def test_a_topic_is_found_among_however_many_subjects_names_and_bios(pool: Pool) -> None:
+    for number in range(10):
+        await add(pool, f"subject{number}", subjects=["Mathematics"])
+        await add(pool, f"name{number}", name="Mathematics Smith", bio="mathematics")
+    await add(pool, "topic", topics=["mathematics"])
+    best = await found(pool, "mathematics")
+    assert (best[0], len(best)) == ("topic", 5)
+    assert all(user_id.startswith("subject") for user_id in best[1:])
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("where", ["topics", "subjects", "name", "bio"])
+async def test_the_best_rated_is_found_among_however_many_who_fit(pool: Pool, where: str) -> None:
+    says: Any = {"name": {"name": "Mathematics Smith"}, "bio": {"bio": "mathematics"}}.get(
+        where, {where: ["mathematics"]}
+    )
+    for number in range(30):
+        await add(pool, f"t{number:02}", **says)
+    for teacher_id, stars in (("t28", 5), ("t29", 4), ("t03", 3), ("t02", 2)):
+        await rate(pool, teacher_id, stars)
+    best = await found(pool, "mathematics")
+    assert (best[:3], len(best)) == (["t28", "t29", "t03"], 5)
+
+
+async def test_in_the_same_place_the_better_rated_comes_before_the_one_who_says_it_more_often(pool: Pool) -> None:
+    await add(pool, "often", topics=["algebra", "linear algebra"], subjects=["algebra"])
+    await add(pool, "rated", topics=["algebra"])
+    await add(pool, "once", topics=["algebra"])
+    await rate(pool, "rated", 4)
+    assert await found(pool, "algebra") == ["rated", "often", "once"]
+
+
+async def test_words_are_true_of_the_last_place_that_they_need(pool: Pool) -> None:
+    await add(pool, "bio", topics=["algebra"], bio="I live in Berlin.")
+    await add(pool, "name", name="Berlin Algebra")
+    await add(pool, "subject", topics=["algebra"], subjects=["Berlin history"])
+    await add(pool, "topic", topics=["Berlin algebra"])
+    assert await found(pool, "algebra berlin") == ["topic", "subject", "name", "bio"]
+
+
+async def test_nobody_but_teachers_stands_in_the_indexes_of_the_search(pool: Pool) -> None:
+    """A first token writes into none of them."""
+    rows = await pool.fetch(
+        "SELECT indexrelid::regclass::text AS name, pg_get_expr(indpred, indrelid) AS only FROM pg_index"
+        " WHERE indrelid = 'directory'::regclass AND indexrelid::regclass::text ~ 'topics|subjects|headline|document'"
+    )
+    assert len(rows) == 4
+    for row in rows:
+        assert row["only"] in ("(headline IS NOT NULL)", "(document IS NOT NULL)"), row

@@ -59,7 +59,11 @@ async def test_the_students_parent_is_the_one_of_today(pool: Pool) -> None:
     assert (await found(pool, session_id)).student_parent_id == "mum2"
 
 
-@pytest.mark.parametrize("ref", [uuid4(), "no-such-room", "", "00000000-0000-0000-0000-000000000000"], ids=str)
+@pytest.mark.parametrize(
+    "ref",
+    [UUID("5d0f7f0e-3f4b-4c53-9d38-6a0c1f2e7b94"), "no-such-room", "", "00000000-0000-0000-0000-000000000000"],
+    ids=str,
+)
 async def test_a_session_that_is_not_there_is_not_found(pool: Pool, ref: UUID | str) -> None:
     await book(pool)
     assert await sessions.find(pool, ref) is None

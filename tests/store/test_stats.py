@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from store import stats
-from store.database import Pool
+from store.database import Connection, Pool
 from store.stats import Stats
 from tests.support.lessons import book, database_pool
 from tests.support.plans import indexes_in, plan_of
@@ -21,8 +21,8 @@ async def pool(database: str) -> AsyncIterator[Pool]:
         yield pool
 
 
-async def say(pool: Pool, session_id: UUID, seq: int, at: datetime) -> None:
-    await pool.execute(
+async def say(connection: Connection, session_id: UUID, seq: int, at: datetime) -> None:
+    await connection.execute(
         "INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, created_at)"
         " VALUES (gen_random_uuid(), $1, $2, 'kid', 'Kid', 'hello', $3)",
         *(session_id, seq, at),
@@ -34,9 +34,6 @@ async def test_everything_is_counted(pool: Pool) -> None:
     await pool.execute("UPDATE sessions SET status = 'live' WHERE id = $1", live)
     await pool.execute("UPDATE sessions SET starts_at = now() - interval '1 hour' WHERE id = $1", past)
     await pool.execute("UPDATE sessions SET status = 'ended' WHERE id = $1", ended)
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    for seq, at in enumerate((today - timedelta(seconds=1), today, today, today - timedelta(days=3)), 1):
-        await say(pool, upcoming, seq, at)
     worker, gone = uuid4(), uuid4()
     await pool.execute("INSERT INTO workers (id, lease_until) VALUES ($1, now() + interval '1 minute')", worker)
     for session_id, user_id, on, left in (
@@ -54,16 +51,21 @@ async def test_everything_is_counted(pool: Pool) -> None:
             " VALUES ($1, $2, $3, now(), $4)",
             *(session_id, user_id, on, left),
         )
-    assert await stats.now(pool) == Stats(
-        students=2,
-        parents=3,
-        tutors=2,
-        upcoming_sessions=1,
-        live_sessions=1,
-        participants_online=2,
-        messages_today=2,
-        recordings_bytes=0,
-    )
+    # In one transaction it is one moment: no midnight comes between what is said and the count.
+    async with pool.acquire() as connection, connection.transaction():
+        today = await connection.fetchval("SELECT date_trunc('day', now(), 'UTC')")
+        for seq, at in enumerate((today - timedelta(seconds=1), today, today, today - timedelta(days=3)), 1):
+            await say(connection, upcoming, seq, at)
+        assert await stats.now(connection) == Stats(
+            students=2,
+            parents=3,
+            tutors=2,
+            upcoming_sessions=1,
+            live_sessions=1,
+            participants_online=2,
+            messages_today=2,
+            recordings_bytes=0,
+        )
 
 
 async def test_an_empty_school_counts_nothing(pool: Pool) -> None:

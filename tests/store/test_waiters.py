@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from store import participants, visits, waiters
 from store.database import Pool
 from tests.support.lessons import MEMBERS, book, database_pool
+from tests.support.plans import walk_of
 
 A, B = UUID(int=1), UUID(int=2)
 
@@ -105,10 +107,80 @@ async def test_those_who_wait_are_noted_again_unless_they_were_admitted(pool: Po
     await wait(pool, session_id, "kid")
     async with pool.acquire() as connection:
         await participants.admit(connection, session_id, ["mum"])
-    keys = [(session_id, "kid"), (session_id, "mum"), (session_id, "gran")]
-    assert await waiters.keep(pool, A, keys) == [(session_id, "mum")]
+    await waiters.keep(pool, A, [(session_id, "kid"), (session_id, "mum"), (session_id, "gran")])
     assert await waiting(pool, session_id) == ["kid", "gran"]
-    assert await waiters.keep(pool, A, []) == []
+    await waiters.keep(pool, A, [])
+
+
+async def test_each_session_has_a_list_of_its_own(pool: Pool) -> None:
+    one, other, empty = [await book(pool) for _ in range(3)]
+    for user_id in ("mum", "kid", "gran"):
+        await wait(pool, one, user_id)
+    await wait(pool, other, "kid", worker_id=B)
+    found = await waiters.of_sessions(pool, [one, other, empty], limit=2)
+    assert {session_id: [w.user_id for w in found[session_id]] for session_id in found} == {
+        one: ["mum", "kid"],
+        other: ["kid"],
+        empty: [],
+    }
+    assert await waiters.of_sessions(pool, [], limit=2) == {}
+
+
+async def test_on_whom_was_decided_is_found_by_their_rows(pool: Pool) -> None:
+    session_id = await book(pool)
+    people = ["kid", "mum", "gran", "boss"]
+    keys = [(session_id, user_id) for user_id in people]
+    await wait(pool, session_id, *people)
+    await wait(pool, session_id, *people, worker_id=B)
+    assert await waiters.settled(pool, A, keys) == []
+    await settle(pool, session_id, "mum", "gran", "boss")
+    await wait(pool, session_id, "gran", worker_id=B)
+    async with pool.acquire() as connection:
+        await participants.admit(connection, session_id, ["mum"])
+        await participants.change(connection, session_id, "boss", was_kicked=True)
+    assert sorted(await waiters.settled(pool, A, keys)) == [
+        (session_id, "gran", "refused"),
+        (session_id, "mum", "admitted"),
+    ], "the kick is in the log"
+    assert await waiters.settled(pool, B, keys) == [(session_id, "mum", "admitted")]
+    assert await waiters.settled(pool, A, []) == []
+
+
+async def test_whose_row_went_with_the_lease_was_not_turned_away(pool: Pool) -> None:
+    session_id = await book(pool)
+    await wait(pool, session_id, "kid")
+    await pool.execute("UPDATE workers SET lease_until = now() - interval '1 hour' WHERE id = $1", A)
+    await visits.close_expired(pool)
+    assert await waiting(pool, session_id) == []
+    assert await waiters.settled(pool, A, [(session_id, "kid")]) == []
+
+
+async def test_the_comparisons_walk_keys(pool: Pool) -> None:
+    session_id = await book(pool)
+    await pool.execute("INSERT INTO users (id, role) SELECT 'w' || n, 'student' FROM generate_series(1, 3000) n")
+    await pool.execute(
+        """
+        INSERT INTO session_waiters (session_id, user_id, worker_id)
+        SELECT $1, id, $2 FROM users WHERE id LIKE 'w%'
+        """,
+        session_id,
+        A,
+    )
+    other = await book(pool)
+    await wait(pool, other, "kid")
+    async with pool.acquire() as connection:
+        asked: list[tuple[str, tuple[object, ...]]] = []
+
+        class Asked:
+            async def fetch(self, statement: str, *values: object) -> list[object]:
+                asked.append((statement, values))
+                return []
+
+        await waiters.of_sessions(cast(Pool, Asked()), [other], limit=10)
+        await waiters.settled(cast(Pool, Asked()), A, [(other, "kid"), (session_id, "w7")])
+        for statement, values in asked:
+            walk = await walk_of(connection, statement, *values)
+            assert walk.rows <= 12, walk.plan
 
 
 async def test_who_is_kicked_is_no_longer_admitted(pool: Pool) -> None:

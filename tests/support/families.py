@@ -27,6 +27,7 @@ FILLERS: Final[Mapping[tuple[str, str], str]] = {
     ("messages", "{id}"): "message_id",
     ("reactions", "{emoji}"): "emoji",
     ("participants", "{user_id}"): "student",
+    ("children", "{user_id}"): "student",
     ("availability", "{id}"): "slot_id",
     ("allocations", "{id}"): "allocation_id",
     ("notifications", "{id}"): "notification_id",
@@ -170,6 +171,7 @@ def fill(route: Route, *families: Family) -> str:
 #: A body that the route accepts from those who may; None where it takes none.
 BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any] | None]] = {
     ("POST", "/profiles"): {"user_id": "kid", "role": "student", "profile_data": {"name": "Changed"}},
+    ("PUT", "/children/{user_id}"): None,
     ("POST", "/bookings"): {
         "student_id": "kid",
         "teacher_id": "teach2",

@@ -12,9 +12,9 @@ import subprocess
 import tempfile
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,18 @@ async def make_template(cluster: Cluster) -> None:
     await run_sql(cluster, f"DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")
     await run_sql(cluster, f"CREATE DATABASE {TEMPLATE}")
     await schema.migrate(cluster.dsn(TEMPLATE))
+
+
+@contextmanager
+def new_database(clusters: Clusters, version: int = version_asked_for() or NEWEST) -> Iterator[str]:
+    """A migrated, empty database for a whole module, as its DSN."""
+    template, cluster = clusters.template(version), clusters.cluster(version)
+    name = f"test_{uuid.uuid4().hex}"
+    run_apart(run_sql(cluster, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    try:
+        yield cluster.dsn(name)
+    finally:
+        run_apart(run_sql(cluster, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @asynccontextmanager

@@ -21,6 +21,9 @@ STOP_SECONDS = 60.0
 SHOWN_CHARACTERS = 8_000
 
 LISTENING_PORTS = range(12_000, 32_000)
+#: Of several processes that run tests at once, each gives out ports of its own (pytest-xdist says which one this is).
+MAX_TEST_PROCESSES = 16
+_process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % MAX_TEST_PROCESSES
 _given_ports: set[int] = set()
 
 
@@ -31,7 +34,7 @@ def free_port() -> int:
     server does, and while that is down.
     """
     while True:
-        port = random.choice(LISTENING_PORTS)
+        port = random.choice(LISTENING_PORTS[_process::MAX_TEST_PROCESSES])
         if port in _given_ports:
             continue
         with socket.socket() as probe, suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
@@ -9,6 +10,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from domain import hands
 from domain.access import Member
 from domain.live import Live
 from realtime.bus import LocalBus
@@ -102,6 +104,13 @@ def leave(live: Live, session_id: UUID, seat: Seat, reason: str = "disconnected"
     room = room_of(live, session_id)
     live.hub.leave(room, seat)
     live.presence.depart(room.id, seat.connection, reason)
+
+
+async def raise_hand(live: Live, who: Member, *, raised: bool) -> None:
+    """As `raiseHand` does."""
+    raising = hands.begin_raise(live, who, raised=raised)
+    await asyncio.wait([raising])
+    hands.check_raised(raising)
 
 
 def room_of(live: Live, session_id: UUID) -> Room:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -84,6 +85,11 @@ async def those_waiting(pool: Pool, session_id: UUID) -> list[str]:
 def waiting_news(host: Client) -> list[tuple[str, bool]]:
     """What a host heard of those who wait, in its order."""
     return [(data["userId"], data["waiting"]) for data in host.events.of("waiting")]
+
+
+def believes(host: Client, waiting: set[str]) -> bool:
+    """Whether these are the people who wait, by what a host heard."""
+    return {user_id for user_id, waits in dict(waiting_news(host)).items() if waits} == waiting
 
 
 # Places
@@ -447,21 +453,6 @@ async def test_an_admission_that_overtakes_the_verdict_lets_in(pool: Pool, monke
         assert other.live.presence.waiting.everybody() == []
 
 
-async def test_an_admission_that_nobody_told_of_is_found(pool: Pool) -> None:
-    async with doors(pool, 2) as (one, other):
-        session_id, (student, patient) = await class_with_waiting_room(pool, one, 2)
-        client, _ = await come(other, student, session_id)
-        still, _ = await come(other, patient, session_id)
-        async with pool.acquire() as connection, connection.transaction():
-            await waiters.settle(connection, session_id, [student, patient])
-            await participants.admit(connection, session_id, [student])
-        other.live.presence._note_gap()
-        await client.events.wait_for("admitted")
-        assert await ask(other, client, session_id) == (200, "in")
-        assert still.events.all == []
-        await until_waiting(pool, session_id, [patient])
-
-
 async def test_whoever_came_and_went_while_arriving_does_not_wait(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     async with doors(pool, 1) as (worker,):
         session_id, (student,) = await class_with_waiting_room(pool, worker, 1)
@@ -533,7 +524,8 @@ async def test_whatever_people_and_hosts_do_at_once_everybody_agrees_on_who_wait
         waiting = {user_id for _, user_id in here}
         assert waiting.isdisjoint(await participants.admitted(pool, session_id, students))
         for worker, host in zip(workers, hosts, strict=True):
-            assert {user_id for user_id, waits in dict(waiting_news(host)).items() if waits} == waiting
+            # News of one person from several workers may come crosswise; the next comparison sets it right.
+            await until(partial(believes, host, waiting))
             assert not [key for key, one in worker.live.presence._here.items() if one.arriving]
 
 
@@ -607,8 +599,9 @@ async def test_nothing_is_kept_of_those_who_waited(pool: Pool, monkeypatch: pyte
         for client in clients:
             await gone(worker, client)
         await until(lambda: worker.live.hub.find(str(session_id)) is None)
-        rooms = worker.live.presence.waiting
-        assert (rooms._rooms, rooms._of_connection, rooms._hosts, rooms._held_back) == ({}, {}, {}, {})
+        rooms, lists = worker.live.presence.waiting, worker.live.presence.waiting_lists
+        assert (rooms._rooms, rooms._of_connection) == ({}, {})
+        assert (lists._hosts, lists._shown, lists._held_back) == ({}, {}, {})
 
 
 async def test_a_barred_person_can_do_nothing_in_the_session(pool: Pool) -> None:
@@ -629,12 +622,6 @@ async def test_a_barred_person_can_do_nothing_in_the_session(pool: Pool) -> None
             assert (ack["error"]["status_code"], ack["error"]["error"]) == (403, "not_joined")
         assert await ask(other, client, session_id) == (403, "kicked")
         assert (await come(one, student, session_id))[1] == (403, "kicked")
-
-
-async def until_waiting(pool: Pool, session_id: UUID, user_ids: list[str]) -> None:
-    async with asyncio.timeout(10):
-        while await those_waiting(pool, session_id) != user_ids:
-            pass
 
 
 async def worker_settles(worker: Worker) -> None:

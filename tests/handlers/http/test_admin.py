@@ -57,9 +57,10 @@ async def test_the_numbers_of_the_school(api: Api) -> None:
     lesson = await book(api.pool)
     await book(api.pool)
     await call(api, "PUT", f"/sessions/{lesson}", {"status": "active"}, "teach")
+    # As if it came a minute from now: midnight may be between it and the look.
     await api.pool.execute(
         "INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, created_at)"
-        " VALUES (gen_random_uuid(), $1, 100, 'kid', 'Kid', 'hello', now())",
+        " VALUES (gen_random_uuid(), $1, 100, 'kid', 'Kid', 'hello', now() + interval '1 minute')",
         lesson,
     )
     assert await call(api, "GET", "/admin/stats") == (
@@ -130,6 +131,46 @@ async def test_every_list_is_read_in_pieces_searched_and_exported(api: Api, path
     assert [row["id"] for row in exported] == [str(one["id"]) for one in some]
     for query in ("format=xml", "limit=0", "cursor=%00", "q=%00"):
         assert (await call(api, "GET", f"{path}?{query}"))[0] == 400
+
+
+@pytest.mark.parametrize("path", ["/admin/students", "/admin/tutors"])
+async def test_somebody_renamed_between_two_pieces_moves_nobody_else(api: Api, path: str) -> None:
+    role = "student" if path == "/admin/students" else "teacher"
+    await api.pool.execute("DELETE FROM users WHERE role = $1", role)
+    for letter in "abcdef":
+        await api.pool.execute("INSERT INTO users (id, role, last_name) VALUES ($1, $2, $1)", letter, role)
+    response = await api.response("GET", f"{path}?limit=3", token=api.token("boss", "admin"))
+    assert [person["id"] for person in await response.json()] == ["a", "b", "c"]
+    following = URL(response.links["next"]["url"]).path_qs
+    for name in ("aa", "zz"):
+        await api.pool.execute("UPDATE users SET last_name = $1 WHERE id = 'c'", name)
+        status, rest = await call(api, "GET", following)
+        assert (status, [person["id"] for person in rest][:3]) == (200, ["d", "e", "f"])
+    exported = await table(api, f"{following}&format=csv")
+    assert [row["id"] for row in exported] == ["d", "e", "f", "c"]
+    await api.pool.execute("DELETE FROM users WHERE id = 'c'")
+    assert [person["id"] for person in (await call(api, "GET", following))[1]] == ["d", "e", "f"]
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["kid", "%2F", "e30", "WyJhIl0", "WyJhIiwxXQ", "WyJhIiwiXHUwMDAwIl0", "gICA", "ü", "%ED%A0%80", "=", "x" * 3000],
+)
+async def test_a_cursor_that_no_link_has_is_400(api: Api, cursor: str) -> None:
+    for path in ("/admin/students", "/admin/tutors"):
+        status, answer = await call(api, "GET", f"{path}?cursor={cursor}")
+        assert (status, list(answer["fields"])) == (400, ["cursor"])
+
+
+async def test_the_list_goes_on_behind_the_longest_name_there_can_be(api: Api) -> None:
+    await api.pool.execute(
+        "UPDATE users SET last_name = repeat('🦊', 200), first_name = repeat('ﷺ', 200) WHERE role = 'student'"
+    )
+    token = api.token("boss", "admin")
+    response = await api.response("GET", "/admin/students?limit=1", token=token)
+    first = await response.json()
+    second = await api.response("GET", URL(response.links["next"]["url"]).path_qs, token=token)
+    assert [person["id"] for person in [*first, *await second.json()]] == ["kid", "kid2"]
 
 
 async def test_a_name_in_an_export_is_no_formula(api: Api) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from yarl import URL
@@ -132,6 +133,8 @@ async def test_slots_that_overlap_are_409_and_those_that_touch_are_not(api: Api)
         (weekly(start="10:00", end="09:00"), ["weekly.end"]),
         (weekly(timezone="Europe/Nowhere"), ["weekly.timezone"]),
         (weekly(timezone="../etc/passwd"), ["weekly.timezone"]),
+        (weekly(timezone="/".join("a" * 300)), ["weekly.timezone"]),
+        (weekly(start="0" * 17, end="x" * 900, until="2" * 900), ["weekly.start", "weekly.end", "weekly.until"]),
         (weekly(until="2020-01-01"), ["weekly.until"]),
         (weekly(until="9999-12-31"), ["weekly.until"]),
         ({"weekly": {}}, [f"weekly.{name}" for name in ("weekday", "start", "end", "timezone", "until")]),
@@ -146,7 +149,7 @@ async def test_what_cannot_be_offered_is_named(api: Api, body: dict[str, Any], f
 
 async def test_a_series_is_offered_at_once(api: Api) -> None:
     status, answer = await call(api, "teach", "POST", "/availability", weekly())
-    assert (status, answer["message"]) == (201, "Availability slots created successfully")
+    assert (status, answer["message"]) == (201, "Availability slot created successfully")
     assert answer["slots"] == await slots(api)
     assert answer["id"] == answer["slots"][0]["id"]
     assert {slot["series_id"] for slot in answer["slots"]} == {answer["series_id"]}
@@ -154,6 +157,26 @@ async def test_a_series_is_offered_at_once(api: Api) -> None:
     status, answer = await call(api, "teach", "POST", "/availability", weekly(start="10:00", end="11:00"))
     assert (status, answer["error"]) == (409, "availability_overlaps")
     assert [conflict["error"] for conflict in answer["conflicts"]] == ["availability_overlaps"] * len(await slots(api))
+
+
+async def test_a_series_may_end_at_midnight(api: Api) -> None:
+    status, answer = await call(api, "teach", "POST", "/availability", weekly(start="21:00", end="00:00"))
+    assert status == 201
+    zone = ZoneInfo("Europe/Berlin")
+    for slot in answer["slots"]:
+        start, end = (datetime.fromisoformat(slot[name]).astimezone(zone) for name in ("start_time", "end_time"))
+        assert (start.hour, end.hour, end.date() - start.date()) == (21, 0, timedelta(days=1))
+
+
+async def test_a_slot_of_a_completed_lesson_is_not_deleted(api: Api) -> None:
+    slot_id = await offered(api)
+    _, booking = await book(api)
+    await call(api, "teach", "PATCH", f"/bookings/{booking['booking_id']}", {"status": "completed"})
+    assert [slot["is_booked"] for slot in await slots(api)] == [True]
+    status, answer = await call(api, "teach", "DELETE", f"/availability/{slot_id}")
+    assert (status, answer["error"]) == (409, "slot_booked")
+    status, answer = await book(api, "kid2")
+    assert (status, answer["error"]) == (409, "not_available")
 
 
 async def test_a_slot_is_deleted_unless_it_is_booked(api: Api) -> None:
@@ -168,7 +191,7 @@ async def test_a_slot_is_deleted_unless_it_is_booked(api: Api) -> None:
     assert (status, answer["error"]) == (404, "slot_not_found")
 
 
-@pytest.mark.parametrize("unknown", [str(uuid4()), "1", "%00", "x" * 600])
+@pytest.mark.parametrize("unknown", ["5d0f7f0e-3f4b-4c53-9d38-6a0c1f2e7b94", "1", "%00", "x" * 600])
 async def test_an_unknown_slot_is_404(api: Api, unknown: str) -> None:
     status, answer = await call(api, "boss", "DELETE", f"/availability/{unknown}")
     assert (status, answer["error"]) == (404, "slot_not_found")
@@ -274,6 +297,7 @@ async def test_weekly_lessons_are_booked_together(api: Api) -> None:
         ({"weeks": 2.5, "timezone": "UTC"}, "repeat.weeks"),
         ({"weeks": 2}, "repeat.timezone"),
         ({"weeks": 2, "timezone": "Mars"}, "repeat.timezone"),
+        ({"weeks": 2, "timezone": "/".join("a" * 300)}, "repeat.timezone"),
         ([], "repeat"),
     ],
 )

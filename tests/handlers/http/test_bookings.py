@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from yarl import URL
@@ -23,7 +23,7 @@ async def people(api: Api) -> None:
         ("teach", "teacher"), ("teach2", "teacher"), ("kid", "student"), ("kid2", "student"), ("mum", "parent"),
         ("dad2", "parent"), ("boss", "admin"),
     )  # fmt: skip
-    await api.pool.execute("UPDATE users SET parent_id = 'mum' WHERE id = 'kid'")
+    await api.pool.execute("UPDATE users SET parent_id = 'mum', parent_accepted = true WHERE id = 'kid'")
 
 
 ROLES = {
@@ -185,6 +185,19 @@ async def test_members_read_a_booking_and_strangers_do_not(api: Api) -> None:
     assert (await call(api, "kid", "GET", f"/bookings/{booking_id}"))[1]["status"] == "pending"
 
 
+async def test_a_parent_who_has_not_accepted_reads_the_booking_without_being_its_parent(api: Api) -> None:
+    await api.pool.execute("UPDATE users SET parent_accepted = false")
+    by_kid = await booked(api, "kid")
+    by_mum = await booked(api, "mum", start=TOMORROW + HOUR)
+    parents = {}
+    for booking_id in (by_kid, by_mum):
+        status, booking = await call(api, "mum", "GET", f"/bookings/{booking_id}")
+        assert status == 200
+        parents[booking_id] = booking["parent_id"]
+    assert parents == {by_kid: None, by_mum: "mum"}
+    assert await api.pool.fetchval("SELECT parent_accepted FROM users WHERE id = 'kid'"), "to book is to accept"
+
+
 async def test_a_former_parent_stays_with_the_booking_and_a_new_one_joins_it(api: Api) -> None:
     booking_id = await booked(api)
     await api.pool.execute("UPDATE users SET parent_id = 'dad2' WHERE id = 'kid'")
@@ -192,7 +205,7 @@ async def test_a_former_parent_stays_with_the_booking_and_a_new_one_joins_it(api
         assert (await call(api, who, "GET", f"/bookings/{booking_id}"))[0] == 200
 
 
-@pytest.mark.parametrize("unknown", [str(uuid4()), "1", "x" * 600, "%00"])
+@pytest.mark.parametrize("unknown", ["5d0f7f0e-3f4b-4c53-9d38-6a0c1f2e7b94", "1", "x" * 600, "%00"])
 async def test_an_unknown_booking_is_404(api: Api, unknown: str) -> None:
     for method, path, body in (
         ("GET", f"/bookings/{unknown}", None),
@@ -208,14 +221,38 @@ async def test_the_teacher_confirms_and_completes(api: Api) -> None:
     for who in ("kid", "mum"):
         status, answer = await set_status(api, who, booking_id, "confirmed")
         assert (status, answer["error"]) == (403, "forbidden")
-    status, answer = await set_status(api, "teach", booking_id, "completed")
-    assert (status, answer["error"]) == (409, "invalid_transition")
     for wanted_status in ("confirmed", "confirmed", "completed", "completed"):
         status, answer = await set_status(api, "teach", booking_id, wanted_status)
         assert (status, answer["status"]) == (200, wanted_status)
     for who in ("kid", "teach", "boss"):
         status, answer = await set_status(api, who, booking_id, "cancelled")
         assert (status, answer["error"]) == (409, "invalid_transition")
+
+
+@pytest.mark.parametrize("who", ["teach", "boss"])
+async def test_a_pending_booking_is_completed_by_either_door(api: Api, who: str) -> None:
+    by_booking, by_session = await booked(api), await booked(api, start=TOMORROW + HOUR)
+    for method, path, body in (
+        ("PATCH", f"/bookings/{by_booking}", {"status": "completed"}),
+        ("PUT", f"/sessions/{by_session}", {"status": "completed"}),
+    ):
+        for refused in ("kid", "mum"):
+            assert (await call(api, refused, method, path, body))[0] == 403
+        assert (await call(api, who, method, path, body))[0] == 200
+    for booking_id in (by_booking, by_session):
+        _, booking = await call(api, "kid", "GET", f"/bookings/{booking_id}")
+        _, session = await call(api, "kid", "GET", f"/sessions/{booking_id}")
+        assert (booking["status"], session["status"]) == ("completed", "completed")
+
+
+async def test_a_lesson_that_has_started_is_not_moved_any_more(api: Api) -> None:
+    booking_id = await booked(api)
+    assert (await call(api, "teach", "PUT", f"/sessions/{booking_id}", {"status": "active"}))[0] == 200
+    moved = {key: value for key, value in wanted(start=TOMORROW + 5 * HOUR).items() if key.endswith("_time")}
+    for who in MEMBERS:
+        status, answer = await call(api, who, "PATCH", f"/bookings/{booking_id}", moved)
+        assert (status, answer["error"]) == (409, "session_started")
+    assert (await set_status(api, "kid", booking_id, "cancelled"))[0] == 200
 
 
 async def test_completing_a_booking_ends_its_session_once(api: Api) -> None:

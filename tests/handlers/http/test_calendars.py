@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
-import icalendar
 import pytest
 from yarl import URL
 
 from domain import calendars
 from tests.support.apps import Answer, App, running_app
+from tests.support.calendars import Calendar, Entry, read
 from tests.support.lessons import STRANGERS
 from tests.support.tokens import mint
 
@@ -23,18 +22,17 @@ async def app(database: str) -> AsyncIterator[App]:
         yield app
 
 
-def calendar(answer: Answer) -> Any:
+def calendar(answer: Answer) -> Calendar:
     assert answer.status == 200, answer
     assert answer.headers["Content-Type"] == "text/calendar; charset=utf-8"
-    return icalendar.Calendar.from_ical(answer.body)
+    return read(answer.body)
 
 
-def events(answer: Answer) -> dict[str, Any]:
-    """By their uid."""
-    return {str(event["UID"]): event for event in calendar(answer).walk("VEVENT")}
+def events(answer: Answer) -> dict[str, Entry]:
+    return calendar(answer).by_uid
 
 
-async def lesson(app: App, booking_id: UUID, who: str = "kid") -> Any:
+async def lesson(app: App, booking_id: UUID, who: str = "kid") -> Entry:
     [event] = events(await app.call(who, "GET", f"/bookings/{booking_id}.ics")).values()
     return event
 
@@ -55,9 +53,9 @@ async def test_those_whom_a_lesson_concerns_take_it_into_their_calendar(app: App
     row = await app.pool.fetchrow("SELECT start_time, end_time FROM bookings WHERE id = $1", booking_id)
     assert row is not None
     assert uid == str(booking_id)
-    assert (event.decoded("DTSTART"), event.decoded("DTEND")) == tuple(moment.replace(microsecond=0) for moment in row)
-    assert (str(event["SUMMARY"]), event["STATUS"]) == ("Lesson – Kid with Teach", "CONFIRMED")
-    assert str(event["URL"]) == str(app.client.make_url(f"/?session={booking_id}"))
+    assert (event.start.at, event.end.at) == tuple(moment.replace(microsecond=0) for moment in row)
+    assert (event["SUMMARY"], event["STATUS"]) == ("Lesson – Kid with Teach", "CONFIRMED")
+    assert event["URL"] == str(app.client.make_url(f"/?session={booking_id}"))
     assert answer.headers["Content-Disposition"] == 'attachment; filename="lesson.ics"'
 
 
@@ -75,22 +73,54 @@ async def test_the_sequence_rises_with_every_change_and_a_cancellation_is_said(a
     booking_id = await app.book()
     path = f"/bookings/{booking_id}"
     event = await lesson(app, booking_id)
-    assert (event["SEQUENCE"], event["STATUS"]) == (0, "TENTATIVE")
+    assert (event.sequence, event["STATUS"]) == (0, "TENTATIVE")
     booking = (await app.call("kid", "GET", path)).body
     assert (await app.call("teach", "PATCH", path, {"status": "confirmed"})).status == 200
     assert (await app.call("teach", "PATCH", path, {"status": "confirmed"})).status == 200
     event = await lesson(app, booking_id)
-    assert (event["SEQUENCE"], event["STATUS"]) == (1, "CONFIRMED")
-    start = event.decoded("DTSTART") + timedelta(days=365)
+    assert (event.sequence, event["STATUS"]) == (1, "CONFIRMED")
+    start = event.start.at + timedelta(days=365)
     moved = {"start_time": start.isoformat(), "end_time": (start + timedelta(hours=1)).isoformat()}
     assert (await app.call("kid", "PATCH", path, moved)).status == 200
     event = await lesson(app, booking_id)
-    assert (event["SEQUENCE"], event["STATUS"], event.decoded("DTSTART")) == (2, "TENTATIVE", start)
+    assert (event.sequence, event["STATUS"], event.start.at) == (2, "TENTATIVE", start)
     assert (await app.call("mum", "PATCH", path, {"status": "cancelled"})).status == 200
     answer = await app.call("kid", "GET", f"{path}.ics")
     [(uid, event)] = events(answer).items()
     assert (calendar(answer)["METHOD"], uid) == ("CANCEL", booking["booking_id"])
-    assert (event["SEQUENCE"], event["STATUS"]) == (3, "CANCELLED")
+    assert (event.sequence, event["STATUS"]) == (3, "CANCELLED")
+
+
+async def test_times_stand_in_the_teachers_zone(app: App) -> None:
+    booking_id = await app.book()
+    feed = await link(app, "kid")
+    assert (await lesson(app, booking_id)).start.zone is None
+    before = await app.call(None, "GET", feed)
+    profile = {"user_id": "teach", "role": "teacher", "profile_data": {"name": "Teach", "timezone": "Asia/Tokyo"}}
+    assert (await app.call("teach", "POST", "/profiles", profile)).status == 201
+    moved_clock = await app.call(None, "GET", feed, headers={"If-None-Match": before.headers["ETag"]})
+    for event in (await lesson(app, booking_id), events(moved_clock)[str(booking_id)]):
+        assert event.start.zone == "Asia/Tokyo"
+        assert event.start.at == events(before)[str(booking_id)].start.at
+        assert event.sequence == 0
+
+
+async def test_the_organizers_address_is_shown_to_their_own_people_alone(app: App) -> None:
+    """Who reads a lesson shares a booking with its teacher, who then sees the address in the profile as well."""
+    booking_id = await app.book()
+    assert (await lesson(app, booking_id))["ORGANIZER"] == "invalid:nomail"
+    await app.pool.execute("UPDATE users SET email = 'teach+x@example.org' WHERE id = 'teach'")
+    for who in ("kid", "mum", "gran", "teach"):
+        profile = await app.call(who, "GET", "/profiles?user_id=teach")
+        assert profile.body["profile"]["email"] == "teach+x@example.org"
+        for answer in (
+            await app.call(who, "GET", f"/bookings/{booking_id}.ics"),
+            await app.call(None, "GET", await link(app, who)),
+        ):
+            event = events(answer)[str(booking_id)]
+            assert (event["ORGANIZER"], event.organizer_name) == ("mailto:teach%2Bx@example.org", "Teach")
+    for who in STRANGERS:
+        assert "example.org" not in (await app.call(None, "GET", await link(app, who))).body
 
 
 async def test_what_has_not_changed_is_not_sent_again(app: App) -> None:
@@ -166,12 +196,26 @@ async def test_a_link_stays_until_it_is_taken_back(app: App) -> None:
     assert (await app.call(None, "GET", others)).status == 200
 
 
+async def test_an_administrator_takes_back_somebodys_links_and_it_is_noted(app: App) -> None:
+    first = await link(app, "kid")
+    answer = await app.call("boss", "POST", "/calendar/rotate", {"user_id": "kid"})
+    assert (answer.status, str(URL(answer.body["url"]).relative())) == (200, await link(app, "kid"))
+    assert (await app.call(None, "GET", first)).status == 403
+    [entry] = (await app.call("boss", "GET", "/admin/audit?q=calendar_link_rotated")).body
+    assert (entry["actor_id"], entry["subject"]) == ("boss", "kid")
+    unknown = await app.call("boss", "POST", "/calendar/rotate", {"user_id": "nobody"})
+    assert (unknown.status, list(unknown.body["fields"])) == (400, ["user_id"])
+    assert (await app.call("teach", "POST", "/calendar/rotate", {"user_id": "kid"})).error == "forbidden"
+    assert (await app.call("kid", "POST", "/calendar/rotate", {"user_id": "kid"})).status == 200
+    assert len((await app.call("boss", "GET", "/admin/audit")).body) == 1
+
+
 async def test_a_persons_id_may_hold_anything(app: App) -> None:
-    user_id = "a/b?c#d ü.ics"
+    user_id = "a/b?c#d ü{x}.ics"
     headers = {"Authorization": f"Bearer {mint(user_id)}"}
     answer = await app.call(None, "GET", "/calendar", headers=headers)
     url = URL(answer.body["url"])
-    assert url.raw_path == "/calendar/a%2Fb%3Fc%23d%20%C3%BC.ics.ics"
+    assert url.raw_path == "/calendar/a%2Fb%3Fc%23d%20%C3%BC%7Bx%7D.ics.ics"
     assert (await app.call(None, "GET", str(url.relative()))).status == 200
 
 

@@ -426,9 +426,7 @@ async def test_a_cancelled_bookings_chat_is_read_and_not_written(app: App) -> No
 async def test_the_name_is_the_one_of_when_it_was_sent(app: App) -> None:
     session_id = await app.book()
     before = await say(app, session_id)
-    await app.pool.execute(
-        "UPDATE users SET first_name = 'Kit', last_name = 'Doe', profile_set = true WHERE id = 'kid'"
-    )
+    await app.pool.execute("UPDATE users SET first_name = 'Kit', last_name = 'Doe', name_set = true WHERE id = 'kid'")
     after = await say(app, session_id)
     assert [message["from"] for message in (await listed(app, session_id)).body] == ["Kid", "Kit Doe"]
     assert (before["from"], after["from"]) == ("Kid", "Kit Doe")

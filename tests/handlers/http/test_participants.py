@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
+from aiohttp import web
 
-from store import visits
+from domain.identity import Identity
+from handlers.http import bodies
+from store import users, visits
 from store.visits import Change
 from tests.support.apps import App, contents, running_app
 from tests.support.lessons import MEMBERS, STRANGERS, live_session, make_course
@@ -51,9 +56,10 @@ async def test_a_participant_is_s2s_document_with_online(app: App) -> None:
         UUID(document.pop("_id"))
         for moment in ("joinedAt", "createdAt", "updatedAt"):
             assert document.pop(moment).endswith("Z")
-        assert document.pop("minutes") == 0
+        assert document.pop("minutes") == (0 if document is student else None)
     assert student.pop("leftAt").endswith("Z")
-    shared = {"sessionId": str(session_id), "wasKicked": False, "micAllowed": True, "cameraAllowed": True}
+    shared = {"sessionId": str(session_id), "wasKicked": False, "micAllowed": True, "cameraAllowed": True,
+              "handRaised": False}  # fmt: skip
     assert teacher == shared | {
         "userId": "teach",
         "name": "Teach",
@@ -80,7 +86,15 @@ async def test_minutes_are_what_all_visits_add_up_to(app: App) -> None:
             start,
             end,
         )
-    assert [document["minutes"] for document in await listed(app, session_id)] == [50]
+    await visit(app, session_id, "mum")
+    for who, seen in (
+        ("teach", [50, 0]),
+        ("boss", [50, 0]),
+        ("kid", [50, None]),
+        ("mum", [None, 0]),
+        ("gran", [None] * 2),
+    ):
+        assert [document["minutes"] for document in await listed(app, session_id, who)] == seen
     status, document = await change(app, session_id, "kid", micAllowed=False)
     assert (status, document["minutes"]) == (200, 50)
 
@@ -124,6 +138,13 @@ async def test_the_host_takes_the_attendance_home_as_csv(app: App) -> None:
     assert (unknown.status, unknown.error) == (400, "validation_failed")
 
 
+async def test_an_id_with_braces_is_an_id(app: App) -> None:
+    await users.upsert_from_token(app.pool, Identity(user_id="{kid}", role="student", first_name="Kid"))
+    session_id = await app.book(student="{kid}")
+    status, document = await change(app, session_id, "%7Bkid%7D", micAllowed=False)
+    assert (status, document["userId"], document["micAllowed"]) == (200, "{kid}", False)
+
+
 async def test_nobody_has_come_yet(app: App) -> None:
     assert await listed(app, await app.book()) == []
 
@@ -139,6 +160,23 @@ async def test_a_long_list_comes_in_pieces(app: App) -> None:
         seen += [document["userId"] for document in answer.body]
         path = answer.headers.get("Link", "").partition(">")[0].removeprefix("<")
     assert seen == ["teach", "kid", "mum", "gran"]
+
+
+async def test_those_who_are_here_are_read_in_pieces_of_their_own(app: App) -> None:
+    session_id = await app.book()
+    for user_id in MEMBERS:
+        await visit(app, session_id, user_id)
+    await visit(app, session_id, "mum", present=False)
+    await change(app, session_id, "kid", micAllowed=False)
+    found, path = [], f"/sessions/{session_id}/participants?online=true&limit=2"
+    while path:
+        answer = await app.call("kid", "GET", path)
+        assert all(one["online"] for one in answer.body)
+        found.append([one["userId"] for one in answer.body])
+        path = answer.headers["Link"].partition("<")[2].partition(">")[0] if "Link" in answer.headers else ""
+    assert found == [["boss", "gran"], ["kid", "teach"]]
+    wrong = await app.call("kid", "GET", f"/sessions/{session_id}/participants?online=maybe")
+    assert (wrong.status, wrong.body["fields"].keys()) == (400, {"online"})
 
 
 async def test_members_alone_see_who_takes_part(app: App) -> None:
@@ -235,3 +273,53 @@ async def test_what_is_no_change_is_400(app: App, body: dict[str, Any]) -> None:
 async def test_a_session_that_is_not_there_has_no_participants(app: App) -> None:
     status, document = await change(app, uuid4(), "kid", wasKicked=True)
     assert (status, document["error"]) == (404, "session_not_found")
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "path", "body"),
+    [
+        ("kid", "PUT", "", {"notes": []}),
+        ("teach", "PATCH", "", {"locked": True}),
+        ("teach", "PATCH", "/participants/mum", {"micAllowed": False}),
+        ("kid", "POST", "/messages", {"text": "hello"}),
+        ("teach", "PUT", "/pinned-message", {"id": "x"}),
+    ],
+)
+async def test_who_is_removed_while_their_body_comes_changes_nothing(
+    app: App, monkeypatch: pytest.MonkeyPatch, who: str, method: str, path: str, body: dict[str, Any]
+) -> None:
+    session_id = await app.book()
+    reading, removed = asyncio.Event(), asyncio.Event()
+    read = bodies._read_json
+
+    async def tell(request: web.Request) -> object:
+        reading.set()
+        return await read(request)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        text = msgspec.json.encode(body)
+        yield text[:5]
+        await removed.wait()
+        yield text[5:]
+
+    monkeypatch.setattr(bodies, "_read_json", tell)
+
+    calling = asyncio.create_task(
+        app.call(
+            who,
+            method,
+            f"/sessions/{session_id}{path}",
+            data=trickle(),
+            headers={"Content-Type": "application/json"},
+        )
+    )
+    async with asyncio.timeout(10):
+        await reading.wait()
+    await app.pool.execute(
+        "INSERT INTO session_participants (session_id, user_id, was_kicked) VALUES ($1, $2, true)", session_id, who
+    )
+    before = await contents(app.pool)
+    removed.set()
+    answer = await calling
+    assert (answer.status, answer.error) == (403, "kicked")
+    assert await contents(app.pool) == before

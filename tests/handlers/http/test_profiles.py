@@ -84,9 +84,9 @@ EMAIL_ROLES = {
 
 async def test_an_e_mail_address_is_for_oneself_admins_and_those_who_share_a_booking(api: Api) -> None:
     await api.meet(*EMAIL_ROLES.items())
-    await api.pool.execute("UPDATE users SET email = id || '@example.org', profile_set = true")
-    await api.pool.execute("UPDATE users SET parent_id = 'mum' WHERE id IN ('kid', 'kid3')")
-    await api.pool.execute("UPDATE users SET parent_id = 'mum2' WHERE id = 'kid2'")
+    await api.pool.execute("UPDATE users SET email = id || '@example.org', email_set = true")
+    await api.pool.execute("UPDATE users SET parent_id = 'mum', parent_accepted = true WHERE id IN ('kid', 'kid3')")
+    await api.pool.execute("UPDATE users SET parent_id = 'mum2', parent_accepted = true WHERE id = 'kid2'")
     await book(api.pool, student="kid", teacher="teach", parent="gran")
     await book(api.pool, student="kid2", teacher="teach2", parent=None, status="cancelled")
     for viewer, role in EMAIL_ROLES.items():
@@ -135,7 +135,7 @@ async def test_nobody_takes_a_role_or_a_profile_that_is_not_theirs(
     status, answer = await api.call("POST", "/profiles", profile(user_id, role), token=api.token(sub, token_role))
     assert (status, answer["status_code"]) == (403, 403)
     assert await api.pool.fetchval("SELECT role FROM users WHERE id = 'kid'") == "student"
-    assert not await api.pool.fetchval("SELECT bool_or(profile_set) FROM users")
+    assert not await api.pool.fetchval("SELECT bool_or(name_set OR email_set) FROM users")
 
 
 async def test_an_admin_makes_profiles_for_people_not_yet_known(api: Api) -> None:
@@ -146,6 +146,15 @@ async def test_an_admin_makes_profiles_for_people_not_yet_known(api: Api) -> Non
     assert status == 200
     _, answer = await api.call("GET", "/profiles?user_id=new", token=api.token("new", "teacher", name="Token"))
     assert answer["profile"]["name"] == "New Name"
+
+
+async def test_whoever_was_known_by_name_alone_gets_their_tokens_address(api: Api) -> None:
+    body = profile("new", "teacher", name="New Name")
+    del body["profile_data"]["email"]
+    await api.call("POST", "/profiles", body, token=api.token("boss", "admin"))
+    token = api.token("new", "teacher", name="Token", email="token@example.org")
+    _, answer = await api.call("GET", "/profiles?user_id=new", token=token)
+    assert (answer["profile"]["name"], answer["profile"]["email"]) == ("New Name", "token@example.org")
 
 
 async def test_the_role_in_the_token_is_the_one_that_stays(api: Api) -> None:
@@ -217,6 +226,9 @@ async def test_everyone_hears_of_a_new_name_and_of_nothing_else(api: Api) -> Non
         ({"topics": "maths"}, ["profile_data.topics"]),
         ({"timezone": "Mars/Base"}, ["profile_data.timezone"]),
         ({"timezone": ""}, ["profile_data.timezone"]),
+        ({"timezone": "/".join("a" * 300)}, ["profile_data.timezone"]),
+        ({"name": " " * 1001}, ["profile_data.name"]),
+        ({"role": "x" * 1001}, ["role"]),
         ({"parent_id": 7}, ["profile_data.parent_id"]),
         ({"name": "", "email": "", "timezone": "x"},
          ["profile_data.name", "profile_data.email", "profile_data.timezone"]),

@@ -142,3 +142,22 @@ async def test_strangers_and_closed_chats_take_none(app: App) -> None:
     await close_chat(app.pool, session_id)
     refused = await react(app, session_id, message["id"], "👍")
     assert (refused.status, refused.error) == (409, "booking_cancelled")
+
+
+async def test_ones_own_reactions_to_a_page_of_messages(app: App) -> None:
+    session_id = await app.book()
+    first, second = await say(app, session_id), await say(app, session_id)
+    await react(app, session_id, first["id"], "👍")
+    await react(app, session_id, first["id"], "🎉", "mum")
+    await react(app, session_id, second["id"], "🎉")
+    path = f"/sessions/{session_id}/reactions/mine"
+    own = [{"message_id": first["id"], "emoji": "👍"}, {"message_id": second["id"], "emoji": "🎉"}]
+    assert (await app.call("kid", "GET", path)).body == own
+    assert (await app.call("kid", "GET", f"{path}?limit=1")).body == own[1:]
+    assert (await app.call("kid", "GET", f"{path}?before={second['seq']}")).body == own[:1]
+    assert (await app.call("teach", "GET", path)).body == []
+    await app.call("kid", "DELETE", f"/sessions/{session_id}/messages/{first['id']}")
+    assert (await app.call("kid", "GET", path)).body == own[1:]
+    assert (await app.call("kid", "GET", f"{path}?before=soon")).status == 400
+    for stranger in STRANGERS:
+        assert (await app.call(stranger, "GET", path)).status == 403
