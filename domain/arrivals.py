@@ -205,9 +205,11 @@ class Arrival:
         state = self._kept[2]
         self._offset = 0
         self._head.clear()
+        if state is not None:
+            await uploads.give_up_later(self._doors.pool, self.file.key, state, seconds=LEASE_SECONDS)
         await self._write_down(0, b"", None)
         if state is not None:
-            await self._doors.objects.give_up(self.file.key, state)
+            await self._doors.give_up(self.file.key, state)
 
     async def finish(self, admission: Admission | None = None) -> File:
         """The file is whole; it is `ready`, or `processing`. `admission`: where one was not given before.
@@ -227,7 +229,10 @@ class Arrival:
             await self._refuse(error)
             raise
         self._writing = True
-        await stored.finish()
+        try:
+            await stored.finish()
+        except ObjectMissing:
+            return await self._settle_missing()
         self._stored = None
         self._show_progress()
         try:
@@ -275,10 +280,7 @@ class Arrival:
             assert self._type is not None
             raise rules.too_large(self._type, self._max_bytes, length)
         if self._type is not None:
-            stored = await self._open()
-            self._writing = True
-            await stored.write(chunk)
-            self._writing = False
+            await self._write(await self._open(), chunk)
             self._offset += len(chunk)
             return
         self._head += chunk
@@ -316,18 +318,25 @@ class Arrival:
         self._stored = stored
         if stored.offset < len(self._head):
             # So far it was only looked at.
-            self._writing = True
-            await stored.write(bytes(self._head[stored.offset :]))
-            self._writing = False
+            await self._write(stored, bytes(self._head[stored.offset :]))
         del self._head[HEAD_BYTES:]
         return stored
 
-    async def _settle_missing(self) -> None:
-        """The store knows nothing of the upload: it was finished, or swept."""
+    async def _write(self, stored: Stored, data: bytes) -> None:
+        self._writing = True
+        try:
+            await stored.write(data)
+        except ObjectMissing:
+            # A bucket says so only when it is given something.
+            await self._settle_missing()
+            raise rules.finished() from None
+        self._writing = False
+
+    async def _settle_missing(self) -> File:
+        """The store knows nothing of the upload: it was finished, or swept. Raises NotFound of the latter."""
         self._over = True
         if await self._doors.lies_whole(self.file, self.upload):
-            await self._doors.complete(self.file, self._holder, size=self.upload.length or 0)
-            return
+            return await self._doors.complete(self.file, self._holder, size=self.upload.length or 0)
         await self._doors.fail(self.file.id, self.upload, "What had come of it was lost.")
         raise rules.unknown_upload()
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -27,8 +29,8 @@ from domain.errors import EncountersError
 from domain.uploads import Uploads
 from media.job import Facts, Job
 from media.pool import SECONDS as MEDIA_SECONDS
-from media.pool import MediaPool, Unreadable
-from store import files
+from media.pool import Broken, MediaPool, SourceAway, Unreadable
+from store import files, uploads
 from store.errors import Away, translated
 from store.files import File
 
@@ -42,6 +44,11 @@ JITTER: Final = 0.2
 MAX_TRIES: Final = 3
 #: Seconds after which objects go that were written and not kept: longer than any file takes.
 ABANDONED_SECONDS: Final = 6 * 3600.0
+#: Seconds after which a file is begun again that could not be worked on, for no fault of its own or perhaps so.
+AGAIN_SECONDS: Final = 30.0
+#: What a file may become when it is written anew: a share of what it was, and bytes for its index.
+WRITTEN_SHARE: Final = 1.2
+WRITTEN_BYTES: Final = 64 * 1024 * 1024
 #: Bytes copied at a time.
 COPY_BYTES: Final = 1024 * 1024
 #: What FFmpeg writes a file as that cannot be sought in, by the type's MIME. The others stay as they are.
@@ -86,7 +93,8 @@ class Processing:
                 await self._task
 
     async def work(self) -> int:
-        """Look through every file that nobody else does; how many those were. Raises Away."""
+        """Look through every file that nobody else does; how many those were. Where something is away that has nothing
+        to do with the file it ends, and the file is put off: that was no try. Raises Away of the database."""
         total = 0
         holder = uuid4()
         while (file := await files.claim_to_look_through(self._pool, holder, seconds=LEASE_SECONDS)) is not None:
@@ -94,16 +102,20 @@ class Processing:
                 await self._process(file, holder)
             except _Lost:
                 logger.info("processing.lost", file=str(file.id))
-            except Away as error:
-                # The lease ends by itself, and somebody tries again.
+            except (Away, SourceAway, OSError) as error:
                 logger.info("processing.waits", file=str(file.id), reason=str(error))
-                raise
+                await files.put_off(self._pool, file.id, holder, seconds=AGAIN_SECONDS, counts=False)
+                break
+            except Broken as error:
+                logger.warning("processing.broken", file=str(file.id), reason=str(error), tries=file.tries)
+                await files.put_off(self._pool, file.id, holder, seconds=AGAIN_SECONDS, counts=True)
             total += 1
         return total
 
     async def _work_forever(self) -> None:
         while True:
             try:
+                await asyncio.to_thread(self.clear_folder)
                 await self.work()
             except Away as error:
                 logger.info("processing.waits", reason=str(error))
@@ -114,8 +126,16 @@ class Processing:
                     await self._more.wait()
             self._more.clear()
 
+    def clear_folder(self) -> None:
+        """Remove what workers left that were killed. Others may share the folder: what is young is theirs."""
+        oldest = time.time() - ABANDONED_SECONDS
+        for left in self._folder.glob("tmp*"):
+            with contextlib.suppress(FileNotFoundError):
+                if left.stat().st_mtime < oldest:
+                    shutil.rmtree(left, ignore_errors=True)
+
     async def _process(self, file: File, holder: UUID) -> None:
-        """Raises _Lost, Away."""
+        """Raises _Lost, Away, SourceAway, OSError, Broken."""
         if file.tries > MAX_TRIES:
             await self._fail(file, holder, NOT_THROUGH)
             return
@@ -167,6 +187,7 @@ class Processing:
                     thumbnail=str(thumbnail) if found.family == "video" else None,
                     remuxed=str(remuxed) if muxer else None,
                     muxer=muxer,
+                    max_written_bytes=int(file.size * WRITTEN_SHARE) + WRITTEN_BYTES,
                 )
             )
             new_key = await self._put(file, remuxed, file.mime) if facts.was_remuxed else None
@@ -179,6 +200,7 @@ class Processing:
         key = f"{file.purpose}/{file.id}.{uuid4().hex[:8]}"
         await files.delete_object_later(self._pool, key, seconds=ABANDONED_SECONDS)
         state = await self._objects.begin(key, mime)
+        await uploads.give_up_later(self._pool, key, state, seconds=ABANDONED_SECONDS)
         stored = await self._objects.resume(key, state)
         try:
             with await asyncio.to_thread(path.open, "rb") as source:
@@ -187,9 +209,9 @@ class Processing:
             await stored.finish()
         except BaseException:
             stored.drop()
-            with contextlib.suppress(Away):
-                await self._objects.give_up(key, state)
+            await self._uploads.give_up(key, state)
             raise
+        await uploads.given_up(self._pool, key, state)
         return key
 
     async def _ready(

@@ -24,7 +24,14 @@ import structlog
 from domain import access, courses
 from domain import files as rules
 from domain.arrivals import LEASE_SECONDS, Arrival
-from domain.errors import BadRequest, EncountersError, Locked, TooManyRequests
+from domain.errors import (
+    BadRequest,
+    EncountersError,
+    Locked,
+    TooLarge,
+    TooManyRequests,
+    UnsupportedMediaType,
+)
 from domain.files import Limits
 from domain.identity import Identity
 from domain.live import Live
@@ -241,6 +248,9 @@ class Uploads:
             raise
         except EncountersError as error:
             await self.fail(file.id, None, error.message)
+            if await files.find(self.pool, file.id) is None:
+                # Deleted as it came in: its object may be younger than the note that it is to go.
+                await files.delete_object_later(self.pool, file.key)
             raise
         _show(shown)
         if whole.state == "processing":
@@ -277,9 +287,13 @@ class Uploads:
                 shown = await self.moved_to_failed(connection, failed)
         _show(shown)
         if upload is not None and upload.state is not None:
-            # Should it not succeed, the bucket's own rule for unfinished uploads removes them (docs/operations.md).
-            with contextlib.suppress(Away):
-                await self.objects.give_up(file.key, upload.state)
+            await self.give_up(file.key, upload.state)
+
+    async def give_up(self, key: str, state: str) -> None:
+        """Remove what an upload has written, which is noted as to go: what cannot be reached now, the sweeper will."""
+        with contextlib.suppress(Away):
+            await self.objects.give_up(key, state)
+            await uploads.given_up(self.pool, key, state)
 
     async def terminate(self, identity: Identity, file_id: UUID) -> None:
         """Give an upload up. Raises NotFound, Conflict (`upload_finished`), Locked."""
@@ -291,14 +305,19 @@ class Uploads:
 
     async def settle(self, file: File, upload: Upload, holder: UUID) -> None:
         """What becomes of an upload that nobody goes on with, of which the holder has the lease: the file is whole, if
-        all of it is there, else it has failed. Raises Away."""
-        async with Arrival(self, file, upload, holder) as arrival:
-            if await self.lies_whole(file, upload):
-                await self.complete(file, holder, size=upload.length or 0)
-            elif arrival.is_whole:
-                await arrival.finish()
-            else:
-                await arrival.give_up(EXPIRED)
+        all of it is there, else it has failed. Raises Away, and what it was refused for."""
+        try:
+            async with Arrival(self, file, upload, holder) as arrival:
+                if await self.lies_whole(file, upload):
+                    await self.complete(file, holder, size=upload.length or 0)
+                elif arrival.is_whole:
+                    await arrival.finish()
+                else:
+                    await arrival.give_up(EXPIRED)
+        except (TooLarge, UnsupportedMediaType) as error:
+            # Perhaps of what came before such files were refused.
+            await self.fail(file.id, upload, error.message)
+            raise
 
     async def lies_whole(self, file: File, upload: Upload) -> bool:
         """Whether all of a file lies under its key already: whoever finished it was gone before it was noted down."""

@@ -8,13 +8,15 @@ import msgspec
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """`source` is the path of a file, or a URL that serves ranges of it; `demuxer` FFmpeg's name of its format, which
     is all that it is read as. `thumbnail` and `remuxed` are paths to write to, None for what is not wanted; the latter
-    is written, in the format `muxer`, only if the file cannot be sought in as it is."""
+    is written, in the format `muxer`, only if the file cannot be sought in as it is. No file that is written becomes
+    larger than `max_written_bytes`."""
 
     source: str
     demuxer: str
     thumbnail: str | None = None
     remuxed: str | None = None
     muxer: str | None = None
+    max_written_bytes: int | None = None
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +32,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts, or why there are none, in words for whoever sent the file."""
+    """Facts, or why there are none: the file's `problem`, in words for whoever sent it, or what is `away` that has
+    nothing to do with the file."""
 
     facts: Facts | None = None
     problem: str | None = None
+    away: str | None = None

@@ -34,6 +34,14 @@ class Unreadable(Exception):
     """The file cannot be read, or asked for too much; the sentence is for whoever sent it."""
 
 
+class SourceAway(Exception):
+    """Where the file lies, or is written to, could not be reached: nothing is known of the file."""
+
+
+class Broken(Exception):
+    """The process ended before it answered. That may have been the file, or whoever is short of memory."""
+
+
 class MediaPool:
     """Runs :class:`media.job.Job`s, `processes` at a time."""
 
@@ -45,7 +53,7 @@ class MediaPool:
         self._memory_bytes = memory_bytes
 
     async def run(self, job: Job) -> Facts:
-        """What the file holds. Raises Unreadable; cancelled, it ends the process."""
+        """What the file holds. Raises Unreadable, SourceAway, Broken; cancelled, it ends the process."""
         async with self._places:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -70,8 +78,10 @@ class MediaPool:
                     process.kill()
                     await process.wait()
         if process.returncode != 0 or not said:
-            raise Unreadable("The file broke the program that looked through it.")
+            raise Broken(f"The process that looked through the file ended with {process.returncode}.")
         answer = msgspec.json.decode(said, type=Answer)
+        if answer.away is not None:
+            raise SourceAway(answer.away)
         if answer.facts is None:
             raise Unreadable(answer.problem or "The file cannot be read.")
         return answer.facts

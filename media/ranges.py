@@ -6,7 +6,11 @@ FFmpeg itself is never given a name to open: a playlist in disguise would have i
 from __future__ import annotations
 
 import io
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
 from typing import BinaryIO, Final
 from urllib.parse import urlsplit
 
@@ -16,11 +20,41 @@ BLOCK_BYTES: Final = 4 * 1024 * 1024
 TIMEOUT_SECONDS: Final = 30.0
 
 
+class Unreachable(Exception):
+    """The file cannot be read just now, whatever it holds. No OSError: FFmpeg's own are, and say other things."""
+
+
+class Gone(Exception):
+    """There is no such file."""
+
+
 def open_source(source: str) -> BinaryIO:
-    """Raises OSError."""
-    if urlsplit(source).scheme in ("http", "https"):
-        return io.BufferedReader(_Ranges(source), BLOCK_BYTES)
-    return open(source, "rb")
+    """Raises Unreachable and Gone, as reading from it does."""
+    with _told_apart():
+        if urlsplit(source).scheme in ("http", "https"):
+            return io.BufferedReader(_Ranges(source), BLOCK_BYTES)
+        return io.BufferedReader(_Local(source))
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Gone(str(error)) from error
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in (404, 410):
+            raise Gone(str(error)) from error
+        raise Unreachable(str(error)) from error
+    except (OSError, HTTPException) as error:
+        raise Unreachable(str(error)) from error
+
+
+class _Local(io.FileIO):
+    def readinto(self, buffer: object) -> int:
+        with _told_apart():
+            return super().readinto(buffer)  # type: ignore[arg-type]  # whatever RawIOBase is given
 
 
 class _Ranges(io.RawIOBase):
@@ -53,7 +87,7 @@ class _Ranges(io.RawIOBase):
         count = min(len(view), self._size - self._place)
         if count <= 0:
             return 0
-        with self._asked(self._place, self._place + count) as answer:
+        with _told_apart(), self._asked(self._place, self._place + count) as answer:
             data = answer.read(count)
         view[: len(data)] = data
         self._place += len(data)

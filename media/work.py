@@ -6,6 +6,8 @@ are set by whoever starts it (:mod:`media.pool`), before a byte of the file is r
 
 from __future__ import annotations
 
+import errno
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ import msgspec
 from av.stream import Disposition
 
 from media.job import Answer, Facts, Job
-from media.ranges import open_source
+from media.ranges import Gone, Unreachable, open_source
 
 #: Where the thumbnail is taken: not the first picture, which is often black.
 THUMBNAIL_SHARE: Final = 0.1
@@ -27,6 +29,8 @@ THUMBNAIL_TRIES: Final = 120
 #: Most pixels a picture may have: what its decoder would take memory for.
 MAX_PIXELS: Final = 8192 * 8192
 
+#: What is said where a file cannot be written for reasons of this machine's.
+_MACHINE_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE})
 #: Atoms that are looked at in search of the index.
 MAX_ATOMS: Final = 1_000
 
@@ -37,12 +41,25 @@ class _Unfit(Exception):
 
 def main() -> int:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    if job.max_written_bytes is not None:
+        # Beyond it writing fails with EFBIG: Python has the signal ignored.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.max_written_bytes, job.max_written_bytes))
     try:
         answer = Answer(facts=_done(job))
     except _Unfit as unfit:
         answer = Answer(problem=str(unfit))
+    except Gone:
+        answer = Answer(problem="The file is gone.")
+    except Unreachable as error:
+        answer = Answer(away=str(error))
     except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
-        answer = Answer(problem=f"The file cannot be read as {job.demuxer}: {_said(error)}.")
+        number = getattr(error, "errno", None)
+        if number in _MACHINE_ERRORS:
+            answer = Answer(away=_said(error))
+        elif number == errno.EFBIG:
+            answer = Answer(problem="The file says that it holds far more than it does.")
+        else:
+            answer = Answer(problem=f"The file cannot be read as {job.demuxer}: {_said(error)}.")
     sys.stdout.buffer.write(msgspec.json.encode(answer))
     return 0
 

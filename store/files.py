@@ -186,6 +186,13 @@ async def save_ready(
     return File.from_row(row)
 
 
+_END_UPLOAD: Final = """
+    WITH ended AS (DELETE FROM uploads WHERE file_id = $1 RETURNING state)
+    INSERT INTO uploads_to_give_up (key, state) SELECT $2, state FROM ended WHERE state IS NOT NULL
+    ON CONFLICT DO NOTHING
+"""
+
+
 async def save_failed(connection: Connection, file_id: UUID, reason: str) -> File:
     """A file will not be there. Its upload is over, its object is to go. Inside a transaction that holds its row."""
     row = await connection.fetchrow(
@@ -197,7 +204,7 @@ async def save_failed(connection: Connection, file_id: UUID, reason: str) -> Fil
         reason,
     )
     assert row is not None, "its row is held"
-    await connection.execute("DELETE FROM uploads WHERE file_id = $1", file_id)
+    await connection.execute(_END_UPLOAD, file_id, row["key"])
     await delete_object_later(connection, row["key"])
     return File.from_row(row)
 
@@ -289,6 +296,21 @@ async def let_go(executor: Executor, file_id: UUID, holder: UUID) -> None:
             """,
             file_id,
             holder,
+        )
+
+
+async def put_off(executor: Executor, file_id: UUID, holder: UUID, *, seconds: float, counts: bool) -> None:
+    """Have somebody look through it again after so many seconds. `counts`: this was a try."""
+    with translated():
+        await executor.execute(
+            """
+            UPDATE files SET lease_holder = NULL, lease_until = now() + make_interval(secs => $3), tries = tries - $4
+            WHERE id = $1 AND lease_holder = $2 AND state = 'processing'
+            """,
+            file_id,
+            holder,
+            seconds,
+            0 if counts else 1,
         )
 
 

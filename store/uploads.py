@@ -184,3 +184,50 @@ async def take_expired(executor: Executor, holder: UUID, *, seconds: float, limi
             limit,
         )
     return [Upload.from_row(row) for row in rows]
+
+
+async def put_off(executor: Executor, file_id: UUID, holder: UUID, *, seconds: float) -> None:
+    """Have an upload whose time is up ended by somebody after so many seconds."""
+    with translated():
+        await executor.execute(
+            """
+            UPDATE uploads SET lease_holder = NULL, lease_until = '-infinity', lease_wanted = false,
+                expires_at = now() + make_interval(secs => $3)
+            WHERE file_id = $1 AND lease_holder = $2
+            """,
+            file_id,
+            holder,
+            seconds,
+        )
+
+
+# What uploads that are over have written
+
+
+async def give_up_later(executor: Executor, key: str, state: str, *, seconds: float = 0.0) -> None:
+    """Have what an upload has written removed after so many seconds, unless :func:`given_up` is called before."""
+    with translated():
+        await executor.execute(
+            """
+            INSERT INTO uploads_to_give_up (key, state, due_at) VALUES ($1, $2, now() + make_interval(secs => $3))
+            ON CONFLICT (key, state) DO UPDATE SET due_at = excluded.due_at
+            """,
+            key,
+            state,
+            seconds,
+        )
+
+
+async def to_give_up(executor: Executor, *, limit: int) -> Sequence[tuple[str, str]]:
+    """Keys and states whose time has come, the longest due first."""
+    with translated():
+        rows = await executor.fetch(
+            "SELECT key, state FROM uploads_to_give_up WHERE due_at <= now() ORDER BY due_at LIMIT $1", limit
+        )
+    return [(row["key"], row["state"]) for row in rows]
+
+
+async def given_up(executor: Executor, key: str, state: str) -> None:
+    """Nothing is left of it that is to be removed."""
+    with translated():
+        await executor.execute("DELETE FROM uploads_to_give_up WHERE key = $1 AND state = $2", key, state)

@@ -21,8 +21,10 @@ from handlers.http.ranges import NotSatisfiable, Range, not_modified, preconditi
 from store import files
 from store.objects.objects import ObjectMissing, ObjectStore, Stat
 
-#: Seconds for which the bucket's own link is good at least: a player comes back to it for the next piece.
+#: Seconds for which the bucket's own link is good: at least, because a player comes back to it for the next piece; at
+#: most, because Amazon takes none of more than a week (*Signature Version 4*, `X-Amz-Expires`).
 LEAST_BUCKET_SECONDS: Final = 60
+MOST_BUCKET_SECONDS: Final = 6 * 3600
 _THUMBNAIL_TYPE: Final = "image/jpeg"
 
 
@@ -40,7 +42,7 @@ async def show(request: web.Request) -> web.StreamResponse:
         raise rules.unknown_file()
     disposition = rules.disposition(file, attachment=link.attachment) if link.use == "read" else "inline"
     if request.method != hdrs.METH_HEAD:
-        seconds = max(LEAST_BUCKET_SECONDS, link.expires_at - int(time.time()))
+        seconds = min(MOST_BUCKET_SECONDS, max(LEAST_BUCKET_SECONDS, link.expires_at - int(time.time())))
         elsewhere = await doors.objects.link(key, seconds=seconds, content_type=mime, disposition=disposition)
         if elsewhere is not None:
             there = {hdrs.LOCATION: elsewhere, hdrs.CACHE_CONTROL: "no-store"}

@@ -139,6 +139,36 @@ FILES = (
     CREATE TRIGGER files_leave_objects AFTER DELETE ON files
         FOR EACH ROW EXECUTE FUNCTION files_leave_objects()
     """,
+    # So does what an upload has written. Whoever still writes to it hears within seconds that it is gone.
+    """
+    CREATE TABLE uploads_to_give_up (
+        key    text NOT NULL,
+        state  text NOT NULL,
+        due_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (key, state)
+    )
+    """,
+    "CREATE INDEX uploads_to_give_up_by_time ON uploads_to_give_up (due_at)",
+    """
+    COMMENT ON TABLE uploads_to_give_up IS
+        'what the object store holds of uploads without a row; or, due later, that are over if whoever writes dies'
+    """,
+    """
+    CREATE FUNCTION files_leave_uploads() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO uploads_to_give_up (key, state, due_at)
+        SELECT OLD.key, u.state, now() + interval '1 minute' FROM uploads u
+        WHERE u.file_id = OLD.id AND u.state IS NOT NULL
+        ON CONFLICT DO NOTHING;
+        RETURN OLD;
+    END
+    $$
+    """,
+    # Before: the upload's row goes with the file's.
+    """
+    CREATE TRIGGER files_leave_uploads BEFORE DELETE ON files
+        FOR EACH ROW EXECUTE FUNCTION files_leave_uploads()
+    """,
     # Two random UUIDs are 244 random bits; gen_random_bytes() would need an extension.
     """
     INSERT INTO server_keys (name, key) VALUES
@@ -367,10 +397,12 @@ def downgrade() -> None:
         "ALTER TABLE courses DROP COLUMN thumbnail_file_id, DROP COLUMN content_count",
         "ALTER TABLE sessions DROP COLUMN recording_consent",
         "DELETE FROM server_keys WHERE name = 'links'",
+        "DROP TABLE uploads_to_give_up",
         "DROP TABLE objects_to_delete",
         "DROP TABLE file_usage",
         "DROP TABLE uploads",
         "DROP TABLE files",
+        "DROP FUNCTION files_leave_uploads()",
         "DROP FUNCTION files_leave_objects()",
         "DROP FUNCTION files_count_usage()",
     ):

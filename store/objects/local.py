@@ -31,13 +31,13 @@ class LocalStore:
         root = root.absolute()  # other programs are given paths, and stand elsewhere
         self._root = root
         self._objects = root / "objects"
-        self._incoming = root / "incoming"
+        self.incoming = root / "incoming"
 
     async def check(self) -> None:
         await _in_thread(self._make_folders)
 
     def _make_folders(self) -> None:
-        for folder in (self._objects, self._incoming):
+        for folder in (self._objects, self.incoming):
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(f"{folder} cannot be written to")
@@ -79,7 +79,7 @@ class LocalStore:
     async def begin(self, key: str, content_type: str) -> str:
         checked(key)
         name = str(uuid4())
-        await _in_thread(partial(self._begin, self._incoming / name))
+        await _in_thread(partial(self._begin, self.incoming / name))
         return _state(name, 0)
 
     def _begin(self, path: Path) -> None:
@@ -113,7 +113,7 @@ class LocalStore:
 
     def _on_its_way(self, state: str) -> tuple[Path, int]:
         name, _, offset = state.partition(":")
-        return self._incoming / str(UUID(name)), int(offset)
+        return self.incoming / str(UUID(name)), int(offset)
 
 
 class LocalUpload:
@@ -143,7 +143,10 @@ class LocalUpload:
 
     async def finish(self) -> None:
         await self.keep()
-        await _in_thread(self._move)
+        try:
+            await _in_thread(self._move)
+        except FileNotFoundError:
+            raise ObjectMissing(self._source.name) from None
 
     def drop(self) -> None:
         self._file.close()

@@ -46,7 +46,8 @@ class Upload(Protocol):
         """Bytes written so far, here or by those who went before."""
 
     async def write(self, chunk: bytes) -> None:
-        """Append. What is written may be lost until :meth:`keep`. Raises ObjectsAway."""
+        """Append. What is written may be lost until :meth:`keep`. Raises ObjectsAway; ObjectMissing where the upload
+        was finished, given up or swept meanwhile."""
 
     async def keep(self) -> str:
         """Make last what was written, and answer the state from which :meth:`ObjectStore.resume` goes on, also on
@@ -55,7 +56,7 @@ class Upload(Protocol):
         """
 
     async def finish(self) -> None:
-        """The file is whole, and can be read under its key from now on. Raises ObjectsAway."""
+        """The file is whole, and can be read under its key from now on. Raises as :meth:`write`."""
 
     def drop(self) -> None:
         """Let go of it: what was written since the last :meth:`keep` is lost."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC
 from typing import Any, Final
 
 import msgspec
@@ -85,7 +86,12 @@ class S3Store:
                 found = await s3.head_object(Bucket=self._bucket, Key=self._name(key))
         except ObjectMissing:
             return None
-        return Stat(size=found["ContentLength"], etag=found["ETag"].strip('"'), modified_at=found["LastModified"])
+        return Stat(
+            size=found["ContentLength"],
+            etag=found["ETag"].strip('"'),
+            # botocore's own kind of UTC is none that HTTP's dates are made of.
+            modified_at=found["LastModified"].astimezone(UTC),
+        )
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         if end is not None and end <= start:
@@ -172,17 +178,27 @@ class S3Store:
 
     async def complete(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
         parts = [{"ETag": etag, "PartNumber": number} for number, etag in enumerate(etags, 1)]
-        async with self._asking() as s3:
-            await s3.complete_multipart_upload(
-                Bucket=self._bucket, Key=self._name(key), UploadId=upload_id, MultipartUpload={"Parts": parts}
-            )
-        await self._sweep_beside(key)
+        try:
+            async with self._asking() as s3:
+                await s3.complete_multipart_upload(
+                    Bucket=self._bucket, Key=self._name(key), UploadId=upload_id, MultipartUpload={"Parts": parts}
+                )
+        except ObjectMissing:
+            # Done already, and the answer got lost on its way: keys are never used twice.
+            if await self.stat(key) is None:
+                raise
+        # The file is whole, whatever becomes of this; the bucket's rule for `incoming/` removes it then.
+        with suppress(ObjectsAway):
+            await self._sweep_beside(key)
 
     async def _sweep_beside(self, key: str) -> None:
         async with self._asking() as s3:
-            listed = await s3.list_objects_v2(Bucket=self._bucket, Prefix=f"{self._prefix}incoming/{checked(key)}/")
-            for one in listed.get("Contents", ()):
-                await s3.delete_object(Bucket=self._bucket, Key=one["Key"])
+            pages = s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=f"{self._prefix}incoming/{checked(key)}/"
+            )
+            async for page in pages:
+                for one in page.get("Contents", ()):
+                    await s3.delete_object(Bucket=self._bucket, Key=one["Key"])
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from domain import processing
 from domain.processing import MAX_TRIES, NOT_THROUGH, Processing
 from domain.sweeper import Sweeper
 from media.job import Facts, Job
-from media.pool import MediaPool
+from media.pool import Broken, MediaPool, SourceAway
+from store.objects.local import LocalUpload
+from store.objects.objects import ObjectsAway
 from tests.support.apps import App, running_app
 from tests.support.media import make
-from tests.support.sending import send
+from tests.support.sending import on_their_way, send
 
 
 class Slow(MediaPool):
@@ -108,3 +111,66 @@ async def test_objects_that_were_made_for_nothing_are_swept(app: App, file_id: U
     await app.pool.execute("UPDATE objects_to_delete SET due_at = now()")
     await Sweeper(app.uploads).sweep()
     assert await app.uploads.objects.stat(made["key"]) is None
+
+
+class Failing(MediaPool):
+    """Media work that never comes to its end."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def run(self, job: Job) -> Facts:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [SourceAway("a bucket"), ObjectsAway("a bucket"), OSError(28, "no space")])
+async def test_an_outage_however_long_costs_no_file(app: App, file_id: UUID, tmp_path: Path, error: Exception) -> None:
+    working = Processing(app.uploads, Failing(error), tmp_path / "work")
+    for _ in range(MAX_TRIES + 2):
+        await working.work()
+        await app.pool.execute("UPDATE files SET lease_until = now() - interval '1 second'")
+    row = await row_of(app, file_id)
+    assert (row["state"], row["lease_holder"], row["tries"]) == ("processing", None, 0)
+
+
+async def test_a_process_that_was_killed_is_a_try_and_no_verdict(app: App, file_id: UUID, tmp_path: Path) -> None:
+    working = Processing(app.uploads, Failing(Broken("killed")), tmp_path / "work")
+    await working.work()
+    row = await row_of(app, file_id)
+    assert (row["state"], row["lease_holder"], row["tries"]) == ("processing", None, 1)
+    for _ in range(MAX_TRIES):
+        await app.pool.execute("UPDATE files SET lease_until = now() - interval '1 second'")
+        await working.work()
+    row = await row_of(app, file_id)
+    assert (row["state"], row["reason"]) == ("failed", NOT_THROUGH)
+
+
+async def test_what_a_killed_worker_left_in_the_work_folder_goes(app: App, tmp_path: Path) -> None:
+    left, young = tmp_path / "tmpleft", tmp_path / "tmpyoung"
+    for folder in (left, young):
+        folder.mkdir()
+        (folder / "remuxed.mp4").write_bytes(b"x")
+    os.utime(left, (0, 0))
+    Processing(app.uploads, Slow(), tmp_path).clear_folder()
+    assert not left.exists()
+    assert young.exists()
+
+
+async def test_what_a_killed_worker_wrote_of_an_object_is_swept(
+    app: App, file_id: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed(*_: object) -> None:
+        raise RuntimeError("nothing of it comes to run")
+
+    media = Slow()
+    media.goes_on.set()
+    monkeypatch.setattr(LocalUpload, "finish", killed)
+    monkeypatch.setattr(app.uploads, "give_up", killed)
+    with pytest.raises(RuntimeError):
+        await Processing(app.uploads, media, tmp_path / "work").work()
+    assert await on_their_way(app) == 1
+    await app.pool.execute("UPDATE uploads_to_give_up SET due_at = now()")
+    await Sweeper(app.uploads).sweep()
+    assert await on_their_way(app) == 0
+    assert await app.pool.fetchval("SELECT count(*) FROM uploads_to_give_up") == 0

@@ -7,23 +7,29 @@ import os
 from pathlib import Path
 
 import av
+import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from media.job import Facts, Job
-from media.pool import MediaPool, Unreadable
+from media.pool import Broken, MediaPool, SourceAway, Unreadable
 from media.types import HEAD_BYTES, type_of
 from tests.support.media import HEIGHT, RECIPES, WIDTH, make
+from tests.support.processes import HOST, free_port
 
 
-def job_for(path: Path, **wanted: str) -> Job:
+def job_for(path: Path, *, remuxed: str | None = None, muxer: str | None = None, thumbnail: str | None = None) -> Job:
     found = type_of(path.read_bytes()[:HEAD_BYTES])
     assert found is not None
     assert found.demuxer is not None
-    return Job(source=str(path), demuxer=found.demuxer, **wanted)
+    return Job(source=str(path), demuxer=found.demuxer, remuxed=remuxed, muxer=muxer, thumbnail=thumbnail)
 
 
-async def look(path: Path, **wanted: str) -> Facts:
-    return await MediaPool().run(job_for(path, **wanted))
+async def look(
+    path: Path, *, remuxed: str | None = None, muxer: str | None = None, thumbnail: str | None = None
+) -> Facts:
+    return await MediaPool().run(job_for(path, remuxed=remuxed, muxer=muxer, thumbnail=thumbnail))
 
 
 @pytest.mark.parametrize("extension", RECIPES)
@@ -110,7 +116,7 @@ async def test_a_playlist_in_disguise_opens_no_other_file(tmp_path: Path) -> Non
 async def test_a_file_that_asks_for_too_much_memory_fails_alone(tmp_path: Path) -> None:
     path = make(tmp_path / "lesson.webm")
 
-    with pytest.raises(Unreadable):
+    with pytest.raises((Unreadable, Broken)):
         await MediaPool(memory_bytes=64 * 1024 * 1024).run(job_for(path))
     assert (await look(path)).seconds
 
@@ -136,3 +142,44 @@ async def test_no_more_processes_run_at_a_time_than_there_are_places(tmp_path: P
     with pytest.raises(asyncio.CancelledError):
         await first
     assert (await second).seconds
+
+
+async def test_where_the_file_cannot_be_read_just_now_nothing_is_said_of_the_file() -> None:
+    with pytest.raises(SourceAway):
+        await MediaPool().run(Job(source=f"http://{HOST}:{free_port()}/film", demuxer="mov"))
+
+
+async def test_a_bucket_that_goes_away_in_between_is_not_the_files_fault(tmp_path: Path) -> None:
+    film = await asyncio.to_thread(lambda: make(tmp_path / "lesson.mp4").read_bytes())
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.http_range.start == 0 and request.http_range.stop == 1:
+            return web.Response(status=206, headers={"Content-Range": f"bytes 0-0/{len(film)}"}, body=film[:1])
+        return web.Response(status=503)
+
+    app = web.Application()
+    app.router.add_get("/film", answer)
+    async with TestServer(app) as server:
+        with pytest.raises(SourceAway, match="503"):
+            await MediaPool().run(Job(source=str(server.make_url("/film")), demuxer="mov"))
+
+
+async def test_a_file_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="gone"):
+        await MediaPool().run(Job(source=str(tmp_path / "nothing"), demuxer="mov"))
+
+
+async def test_a_full_disk_is_not_the_files_fault(tmp_path: Path) -> None:
+    path = make(tmp_path / "lesson.mp4")
+
+    with pytest.raises(SourceAway):
+        await MediaPool().run(job_for(path, remuxed="/dev/full", muxer="mp4"))
+
+
+async def test_a_file_is_not_written_anew_much_larger_than_it_came(tmp_path: Path) -> None:
+    path, whole = make(tmp_path / "lesson.mp4"), tmp_path / "whole.mp4"
+    job = msgspec.structs.replace(job_for(path, remuxed=str(whole), muxer="mp4"), max_written_bytes=1_000)
+
+    with pytest.raises(Unreadable, match="far more"):
+        await MediaPool().run(job)
+    assert not whole.exists() or whole.stat().st_size <= 1_000

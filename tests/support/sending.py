@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from domain.links import Link, signed
+from store.objects.local import LocalStore
 from tests.support.apps import Answer, App
 
 #: Seconds for a media process to look through a file of a test.
@@ -85,3 +86,10 @@ async def link(app: App, file_id: UUID, *, seconds: int = 60, **said: Any) -> st
     """The path of a link to a file."""
     made = Link(**{"use": "read", "file_id": file_id, "expires_at": int(time.time()) + seconds, **said})
     return f"/files/{signed(made, await app.uploads.link_key())}"
+
+
+async def on_their_way(app: App) -> int:
+    """Files of uploads in the application's folder."""
+    objects = app.uploads.objects
+    assert isinstance(objects, LocalStore)
+    return await asyncio.to_thread(lambda: len(list(objects.incoming.iterdir())))

@@ -13,6 +13,7 @@ import pytest
 from multidict import CIMultiDictProxy
 
 from domain.sweeper import Sweeper
+from handlers.http.files import MOST_BUCKET_SECONDS
 from media.types import HEAD_BYTES, type_of
 from tests.support.apps import App, running_app
 from tests.support.media import make
@@ -216,3 +217,20 @@ async def test_a_film_whose_worker_died_is_taken_up_by_another(app: App, tmp_pat
 async def test_many_read_at_once(app: App, path: str) -> None:
     answers = await asyncio.gather(*(get(app, path) for _ in range(20)))
     assert all(body == DATA for _, _, body in answers)
+
+
+async def test_a_buckets_link_is_good_for_no_longer_than_amazon_signs(
+    app: App, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def elsewhere(key: str, *, seconds: int, content_type: str, disposition: str) -> str:
+        asked.append(seconds)
+        return "https://bucket.example/x"
+
+    monkeypatch.setattr(app.uploads.objects, "link", elsewhere)
+    token = await link(app, await app.pool.fetchval("SELECT id FROM files"), seconds=365 * 86_400)
+    answer = await app.call(None, "GET", token)
+    assert answer.status == 307
+    assert asked == [MOST_BUCKET_SECONDS]
+    assert MOST_BUCKET_SECONDS <= 604_800

@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,6 +21,9 @@ from domain.files import MIB
 from domain.sweeper import Sweeper
 from domain.uploads import Admission
 from store.files import File
+from store.objects.local import LocalUpload
+from store.objects.objects import ObjectMissing, ObjectsAway
+from store.uploads import Upload
 from tests.support.apps import App, contents, running_app
 from tests.support.lessons import STRANGERS, make_course
 from tests.support.sending import (
@@ -32,6 +36,7 @@ from tests.support.sending import (
     link,
     metadata,
     offset,
+    on_their_way,
     send,
     settled,
 )
@@ -378,3 +383,87 @@ async def test_a_file_that_is_not_wanted_in_the_end_fails(app: App) -> None:
     await Sweeper(app.uploads).sweep()
     assert await app.uploads.objects.stat(f"document/{path.rpartition('/')[2]}") is None
     assert await app.pool.fetchval("SELECT count(*) FROM uploads") == 0
+
+
+async def test_what_came_of_a_file_that_is_deleted_goes_too(app: App) -> None:
+    path = await begin(app, "kid", MIB)
+    await append(app, "kid", path, 0, PNG)
+    assert await on_their_way(app) == 1
+    await app.pool.execute("DELETE FROM files")
+    await Sweeper(app.uploads).sweep()
+    assert await on_their_way(app) == 1, "whoever writes may not have heard of it"
+    await app.pool.execute("UPDATE uploads_to_give_up SET due_at = now()")
+    await Sweeper(app.uploads).sweep()
+    assert await on_their_way(app) == 0
+
+
+async def test_what_cannot_be_swept_keeps_nothing_else_from_it(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        path = await begin(app, "kid", MIB)
+        await append(app, "kid", path, 0, PNG)
+    await app.pool.execute("INSERT INTO objects_to_delete (key, due_at) VALUES ('a/b', '-infinity'), ('c/d', now())")
+    await app.pool.execute("UPDATE uploads SET expires_at = now() - interval '1 second'")
+    deleted: list[str] = []
+    refused: list[UUID] = []
+    delete, settle = app.uploads.objects.delete, app.uploads.settle
+
+    async def picky_delete(key: str) -> None:
+        if key == "a/b":
+            raise ObjectsAway("AccessDenied")
+        deleted.append(key)
+        await delete(key)
+
+    async def picky_settle(file: File, upload: Upload, holder: UUID) -> None:
+        if not refused:
+            refused.append(file.id)
+            raise ValueError("a bug")
+        await settle(file, upload, holder)
+
+    monkeypatch.setattr(app.uploads.objects, "delete", picky_delete)
+    monkeypatch.setattr(app.uploads, "settle", picky_settle)
+    await Sweeper(app.uploads).sweep()
+    assert "c/d" in deleted
+    assert await app.pool.fetchval("SELECT count(*) FROM objects_to_delete WHERE key = 'a/b' AND due_at > now()") == 1
+    states = await app.pool.fetch("SELECT state FROM files ORDER BY state DESC")
+    assert [row["state"] for row in states] == ["uploading", "failed"]
+
+
+async def test_a_file_that_was_deleted_as_it_came_in_leaves_no_object(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, complete = await begin(app, "kid", len(PNG)), app.uploads.complete
+
+    async def late(*args: Any, **named: Any) -> File:
+        await app.pool.execute("DELETE FROM files")
+        await app.pool.execute("DELETE FROM objects_to_delete")  # swept before the object was there
+        return await complete(*args, **named)
+
+    monkeypatch.setattr(app.uploads, "complete", late)
+    assert (await append(app, "kid", path, 0, PNG)).status == 404
+    assert await app.pool.fetchval("SELECT count(*) FROM objects_to_delete") == 1
+
+
+async def test_a_file_that_was_finished_behind_a_request_is_taken(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A bucket says only at the end that the upload is over; as it was when a worker died before it noted that down.
+    path = await begin(app, "kid", len(PNG))
+
+    async def finish(upload: LocalUpload) -> None:
+        await real(upload)
+        raise ObjectMissing
+
+    real = LocalUpload.finish
+    monkeypatch.setattr(LocalUpload, "finish", finish)
+    assert (await append(app, "kid", path, 0, PNG)).status == 204
+    assert await state_of(app, path) == "ready"
+
+
+async def test_an_upload_that_the_store_lost_is_over(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = await begin(app, "kid", len(PNG))
+
+    async def write(upload: LocalUpload, chunk: bytes) -> None:
+        raise ObjectMissing
+
+    monkeypatch.setattr(LocalUpload, "write", write)
+    answer = await append(app, "kid", path, 0, PNG)
+    assert (answer.status, answer.error) == (404, "upload_not_found")
+    assert await state_of(app, path) == "failed"

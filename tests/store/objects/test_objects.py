@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+from datetime import UTC
 from pathlib import Path
 
 import aiohttp
@@ -206,3 +208,38 @@ async def test_a_folder_writes_what_it_gathered_and_no_more_is_held(
     lying = sum(path.stat().st_size for path in (tmp_path / "incoming").iterdir())
     assert 3_000 - 1_000 <= lying <= 3_000
     await upload.finish()
+
+
+# moto answers such a part with a 500.
+@pytest.mark.parametrize("new_store", ["local", "rclone"], indirect=True)
+async def test_an_upload_that_was_swept_meanwhile_is_missing_to_whoever_goes_on(new_store: NewStore) -> None:
+    store = new_store()
+    state = await store.begin(KEY, "video/webm")
+    late = await new_store().resume(KEY, state)
+    await store.give_up(KEY, state)
+
+    await late.write(b"later")
+    with pytest.raises(ObjectMissing):
+        await late.finish()
+    assert await store.stat(KEY) is None
+
+
+async def test_an_upload_whose_end_got_no_answer_can_be_ended_again(new_store: NewStore) -> None:
+    store = new_store()
+    if not isinstance(store, S3Store):
+        pytest.skip("a folder always answers")
+    state = await store.begin(KEY, "video/webm")
+    upload_id = json.loads(state)["upload_id"]
+    etag = await store.put_part(KEY, upload_id, 1, b"all of it")
+
+    await store.complete(KEY, upload_id, [etag])
+    await store.complete(KEY, upload_id, [etag])
+    assert await got(store, KEY) == b"all of it"
+
+
+async def test_when_a_file_was_written_can_be_said_in_http(store: ObjectStore) -> None:
+    await put(store, KEY, b"x")
+
+    stat = await store.stat(KEY)
+    assert stat is not None
+    assert stat.modified_at.tzinfo is UTC
