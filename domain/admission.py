@@ -32,6 +32,8 @@ def _verdict(guard: Guard, someone: Asking, *, is_full: bool) -> Verdict:
         return "locked"
     if guard.waiting_room and not someone.is_admitted:
         return "waiting"
+    if guard.needs_consent and not someone.has_agreed:
+        return "unagreed"
     return "full" if is_full else "in"
 
 
@@ -45,6 +47,8 @@ def refusal(turned_away: TurnedAway) -> EncountersError:
         return Forbidden("The host has locked this session: nobody new comes in.", code="session_locked")
     if turned_away.verdict == "waiting":
         return Forbidden("The host will let you in.", code="waiting")
+    if turned_away.verdict == "unagreed":
+        return Conflict("This session is being recorded, and you have not agreed to that.", code="consent_missing")
     return kicked()
 
 

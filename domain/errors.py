@@ -8,9 +8,12 @@
     ├── Forbidden             403
     ├── NotFound              404
     ├── Conflict              409  against the stored state
+    ├── PreconditionFailed    412
     ├── TooLarge              413
     ├── UnsupportedMediaType  415
+    ├── Locked                423  somebody else is at it
     ├── TooManyRequests       429  `retry_after` seconds
+    ├── ChecksumMismatch      460  what came is not what was sent (tus 1.0.0)
     ├── BadGateway            502  a service that was asked for it did not do it; perhaps `retry_after` seconds
     └── Unavailable           503  a part that the request needs is away; `retry_after` seconds
 
@@ -90,6 +93,11 @@ class Conflict(EncountersError):
     default_code = "conflict"
 
 
+class PreconditionFailed(EncountersError):
+    status_code = 412
+    default_code = "precondition_failed"
+
+
 class TooLarge(EncountersError):
     status_code = 413
     default_code = "too_large"
@@ -100,9 +108,19 @@ class UnsupportedMediaType(EncountersError):
     default_code = "unsupported_media_type"
 
 
+class Locked(EncountersError):
+    status_code = 423
+    default_code = "locked"
+
+
 class TooManyRequests(EncountersError):
     status_code = 429
     default_code = "too_many_requests"
+
+
+class ChecksumMismatch(EncountersError):
+    status_code = 460
+    default_code = "checksum_mismatch"
 
 
 class BadGateway(EncountersError):

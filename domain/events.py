@@ -25,6 +25,7 @@ EVENT_NAMES: Final[Mapping[Kind, str]] = {
     "permissions_changed": "permissionsChanged",
     "participant_kicked": "participantKicked",
     "whiteboard_cleared": "whiteboardCleared",
+    "recording_state": "recordingState",
 }
 
 _encode = msgspec.json.Encoder().encode

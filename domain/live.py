@@ -248,6 +248,10 @@ class Live:
         """The id of the message that is pinned, as of the room's `last_seq`."""
         return self._standings[room.id].pinned_message_id
 
+    def recording(self, room: Room) -> UUID | None:
+        """The id of the recording that runs, as of the room's `last_seq`."""
+        return self._standings[room.id].recording_id
+
     async def _opened(self, room: Room) -> None:
         await self.presence.open(room)
         await self.whiteboards.open(room)
@@ -299,6 +303,8 @@ class Live:
                 self.presence.call_everybody_in(room.id)
         elif news.name == "messagePinned":
             self._note(room, pinned_message_id=None if data["id"] is None else UUID(data["id"]))
+        elif news.name == "recordingState":
+            self._note_recording(room, UUID(data["recording_id"]), runs=data["state"] == "recording")
         elif news.name == "read":
             self.presence.change(room, data["userId"], readSeq=data["seq"])
         elif news.name == "handRaised":
@@ -309,6 +315,11 @@ class Live:
             # In the next turn: the person is told what happened, and then is out.
             asyncio.get_running_loop().call_soon(self.remove, room.id, data["userId"], "kicked")
         return True
+
+    def _note_recording(self, room: Room, recording_id: UUID, *, runs: bool) -> None:
+        # An earlier one may become ready while another runs.
+        if runs or self.recording(room) == recording_id:
+            self._note(room, recording_id=recording_id if runs else None)
 
     def _note(self, room: Room, **news: Any) -> None:
         self._standings[room.id] = replace(self._standings[room.id], **news)

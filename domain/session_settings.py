@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from domain import access
 from domain.access import Member
 from domain.errors import BadRequest, Conflict, invalid
-from store import events, participants, sessions, whiteboards
+from store import events, participants, recordings, sessions, whiteboards
 from store.errors import translated
 from store.events import LogEntry
 from store.sessions import MAX_PARTICIPANTS, MAX_SLOW_MODE_SECONDS, Session, Settings
 
 if TYPE_CHECKING:
     from domain.live import Live  # which keeps up with settings by what stands here
+    from store.database import Connection
 
 #: Characters of a session's title: one line on a card.
 MAX_TITLE_CHARACTERS: Final = 200
@@ -28,6 +29,7 @@ _SPELLINGS: Final[Mapping[str, str]] = {
     "chat_muted": "chatMuted",
     "slow_mode_seconds": "slowModeSeconds",
     "whiteboard_locked": "whiteboardLocked",
+    "recording_consent": "recordingConsent",
 }
 
 
@@ -40,6 +42,7 @@ class SettingsChange:
     chat_muted: bool | None = None
     slow_mode_seconds: int | None = None
     whiteboard_locked: bool | None = None
+    recording_consent: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,13 +62,15 @@ NO_DETAILS: Final = DetailsChange()
 
 
 def document(settings: Settings) -> dict[str, Any]:
-    """The settings as clients see them: `{locked, waitingRoom, chatMuted, slowModeSeconds, whiteboardLocked}`."""
+    """The settings as clients see them: `{locked, waitingRoom, chatMuted, slowModeSeconds, whiteboardLocked,
+    recordingConsent}`."""
     return {spelling: getattr(settings, name) for name, spelling in _SPELLINGS.items()}
 
 
 def from_document(said: Mapping[str, Any]) -> Settings:
     """The settings that :func:`document` made this of; `sessionSettings` carries it."""
-    return Settings(**{name: said[spelling] for name, spelling in _SPELLINGS.items()})
+    # A worker of an older release, which knows fewer of them, may have said it.
+    return Settings(**{name: said[spelling] for name, spelling in _SPELLINGS.items() if spelling in said})
 
 
 def changed(settings: Settings, change: SettingsChange) -> Settings:
@@ -112,7 +117,7 @@ async def change(live: Live, member: Member, wanted: SettingsChange, details: De
     """Change what is given, all or nothing; the host may. Everybody is shown settings that are new.
 
     To what it is already: nothing happens. Raises BadRequest (`nothing_to_change`, `validation_failed`), Forbidden
-    (`not_host`), NotFound, Conflict (`session_started`).
+    (`not_host`), NotFound, Conflict (`session_started`, `recording_running`).
     """
     access.require_host(member)
     if wanted == NO_SETTINGS and details == NO_DETAILS:
@@ -140,6 +145,8 @@ async def change(live: Live, member: Member, wanted: SettingsChange, details: De
                     max_participants=details.max_participants,
                     sets_max_participants=details.sets_max_participants,
                 )
+            if settings.recording_consent and not session.recording_consent:
+                await _check_not_recording(connection, session)
             if settings != session.settings:
                 await sessions.save_settings(connection, session.id, settings)
                 if settings.waiting_room and not session.waiting_room:
@@ -157,3 +164,9 @@ async def change(live: Live, member: Member, wanted: SettingsChange, details: De
             assert after is not None, "its row is held"
     live.publish(entries)
     return after
+
+
+async def _check_not_recording(connection: Connection, session: Session) -> None:
+    """Raise Conflict while a recording runs: those who are in it were not asked."""
+    if await recordings.running(connection, session.id) is not None:
+        raise Conflict("The session is being recorded; stop that before you ask for consent.", code="recording_running")

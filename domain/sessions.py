@@ -44,10 +44,15 @@ def document(session: Session) -> dict[str, Any]:
 
 
 def realtime_document(
-    session: Session, *, status: Status, settings: Settings, pinned_message_id: UUID | None
+    session: Session,
+    *,
+    status: Status,
+    settings: Settings,
+    pinned_message_id: UUID | None,
+    recording_id: UUID | None = None,
 ) -> dict[str, Any]:
-    """The `session` of an ack: the REST document with what its members know besides, `status`, `settings` and the
-    pinned message as they are at that moment."""
+    """The `session` of an ack: the REST document with what its members know besides, `status`, `settings`, the pinned
+    message and the recording that runs as they are at that moment."""
     return (
         document(session)
         | {
@@ -58,7 +63,11 @@ def realtime_document(
             "status": status,
         }
         | session_settings.document(settings)
-        | {"maxParticipants": session.max_participants, "pinnedMessageId": pinned_message_id}
+        | {
+            "maxParticipants": session.max_participants,
+            "pinnedMessageId": pinned_message_id,
+            "recordingId": recording_id,
+        }
     )
 
 
@@ -87,10 +96,10 @@ async def move(live: Live, member: Member, status: Status) -> Session:
     access.require_host(member)
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():
-            session = await _locked(connection, member)
-            moved = await _move_locked(connection, session, member, status)
-            after = await _again(connection, member)
-    _show(live, moved)
+            session = await locked(connection, member)
+            moved = await move_locked(connection, session, member, status)
+            after = await again(connection, member)
+    show(live, moved)
     return after
 
 
@@ -106,14 +115,14 @@ async def update(
     """Replace what is given. Members write notes and files; the host alone the rest, and in a live class everything."""
     if (status is not None or recording_enabled is not None) and not member.is_host:
         raise Forbidden("Only the teacher may change the status of a session.", code="not_host")
-    moved = _Moved()
+    moved = Moved()
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():
-            session = await _locked(connection, member)
+            session = await locked(connection, member)
             if session.kind == "course":
                 access.require_host(member, "Only the host writes the notes and files of a live class.")
             if status is not None:
-                moved = await _move_locked(connection, session, member, status)
+                moved = await move_locked(connection, session, member, status)
             details = {"notes": notes, "files": files, "recording_enabled": recording_enabled}
             replaced = [name for name, value in details.items() if value is not None]
             await sessions.save_details(
@@ -121,20 +130,21 @@ async def update(
             )
             if replaced and member.role == "admin":
                 await _note(connection, session, member, "session_changed", {"changed": replaced})
-            updated = await _again(connection, member)
-    _show(live, moved)
+            updated = await again(connection, member)
+    show(live, moved)
     return updated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Moved:
+class Moved:
     """What is shown after the commit of a change of status."""
 
     entries: Sequence[LogEntry] = ()
     told: Told | None = None
 
 
-def _show(live: Live, moved: _Moved) -> None:
+def show(live: Live, moved: Moved) -> None:
+    """Tell everybody of a move that was committed."""
     live.publish(moved.entries)
     if any(entry.data.get("status") == "ended" for entry in moved.entries):
         live.session_ended()
@@ -142,11 +152,15 @@ def _show(live: Live, moved: _Moved) -> None:
         notifications.push(live, moved.told)
 
 
-async def _move_locked(connection: Connection, session: Session, member: Member, status: Status) -> _Moved:
+async def move_locked(connection: Connection, session: Session, member: Member, status: Status) -> Moved:
+    """Move a session inside a transaction that holds its row: see :func:`move`; :func:`show` the answer after commit.
+
+    Raises Conflict.
+    """
     if status == session.status:
-        return _Moved()
+        return Moved()
     check_transition(session.status, status)
-    entry = await sessions.set_status(connection, session.id, status, actor_id=member.user_id)
+    entries = await sessions.move(connection, session.id, status, actor_id=member.user_id)
     told = None
     if status == "ended":
         told = await _complete_booking(connection, session, member)
@@ -155,7 +169,7 @@ async def _move_locked(connection: Connection, session: Session, member: Member,
         told = await live_sessions.tell_of_start(connection, session, member.user_id)
     if status != "ended" and member.role == "admin":
         await _note(connection, session, member, "session_changed", {"changed": ["status"]})
-    return _Moved(entries=[entry], told=told)
+    return Moved(entries=entries, told=told)
 
 
 async def _complete_booking(connection: Connection, session: Session, member: Member) -> Told | None:
@@ -180,14 +194,16 @@ async def _note(
     )
 
 
-async def _locked(connection: Connection, member: Member) -> Session:
+async def locked(connection: Connection, member: Member) -> Session:
+    """The member's session, with its booking, held for this transaction. Raises NotFound."""
     session = await sessions.locked_with_booking(connection, member.session_id)
     if session is None:
         raise access.unknown_session()
     return session
 
 
-async def _again(connection: Connection, member: Member) -> Session:
+async def again(connection: Connection, member: Member) -> Session:
+    """The member's session as the transaction has changed it."""
     session = await sessions.find(connection, member.session_id)
     if session is None:
         raise access.unknown_session()

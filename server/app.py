@@ -9,23 +9,32 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import structlog
 from aiohttp import web
 
+from domain.content_files import ContentFiles, ThumbnailFiles
 from domain.keys import fetcher
 from domain.live import Live
 from domain.meetings import Meetings
 from domain.notifier import Notifier
 from domain.people import People
+from domain.processing import Processing
+from domain.recording_files import RecordingFiles
+from domain.recording_keeper import RecordingKeeper
 from domain.reminders import Reminders
+from domain.sweeper import Sweeper
 from domain.tokens import JwksVerifier, SecretVerifier, Verifier
+from domain.uploads import Uploads, UploadSettings
 from handlers.addresses import client_address
 from handlers.encounters.door import Encounters
 from handlers.http import edge, keys, pages, routes
 from handlers.http.page_cache import PageCache
+from media.pool import MediaPool
 from meetings import providers
 from meetings.webhooks import RecordingNews
 from realtime.bus import Bus, LocalBus
@@ -34,8 +43,14 @@ from realtime.transport import EncountersNamespace, SocketServer
 from server.settings import Settings
 from store import database
 from store.errors import Away, translated
+from store.objects.local import LocalStore
+from store.objects.objects import ObjectMissing, ObjectStore
+from store.objects.s3 import S3Store
 
 SOCKET_PATH: Final = "/socket.io/"
+#: In DATA_DIR: files, unless STORAGE_URL says where, and what of them is being worked on.
+FILES_FOLDER: Final = "files"
+WORK_FOLDER: Final = "work"
 #: Seconds that a part may take to answer the readiness check.
 READINESS_SECONDS: Final = 1.0
 #: Connections that are told to move per second while draining; few move at once, a full worker in waves.
@@ -73,6 +88,7 @@ def build(
     app[keys.PAGE_CACHE] = PageCache()
     app[keys.TRUSTED_PROXIES] = settings.trusted_proxies
     app[keys.CANCEL_NOTICE] = timedelta(minutes=settings.booking_cancel_notice_minutes)
+    app[keys.DOWNLOAD_LINK_SECONDS] = settings.download_link_seconds
     app[SOCKETS] = SocketServer(
         limits=settings.limits,
         cors_origins=settings.cors_origins,
@@ -98,6 +114,8 @@ def build(
     app.cleanup_ctx.append(partial(_live, settings=settings))
     app[keys.DAILY_WEBHOOKS] = keys.DailyWebhooks(secret=settings.daily_webhook_secret, recording_news=_note_recording)
     app.cleanup_ctx.append(partial(_meetings, settings=settings))
+    app.cleanup_ctx.append(partial(_files, settings=settings))
+    app.cleanup_ctx.append(partial(_recordings, days=settings.recording_retention_days))
     app.cleanup_ctx.append(partial(_notifier, days=settings.notification_retention_days))
     if settings.reminder_minutes:
         app.cleanup_ctx.append(partial(_reminders, lead=timedelta(minutes=settings.reminder_minutes)))
@@ -172,6 +190,48 @@ async def _note_recording(news: RecordingNews) -> None:
     logger.info("recording.told", recording_id=news.recording_id, instance_id=news.instance_id, status=news.status)
 
 
+async def _files(app: web.Application, *, settings: Settings) -> AsyncIterator[None]:
+    objects = _objects(settings)
+    uploads = Uploads(
+        app[keys.LIVE],
+        objects,
+        UploadSettings(
+            max_recording_bytes=settings.max_recording_bytes,
+            quota_bytes=settings.upload_quota_bytes,
+            expiry=timedelta(hours=settings.upload_expiry_hours),
+        ),
+    )
+    uploads.hooks["recording"] = RecordingFiles(app[keys.LIVE])
+    uploads.hooks["content"] = ContentFiles(app[keys.LIVE])
+    uploads.hooks["thumbnail"] = ThumbnailFiles()
+    app[keys.UPLOADS] = uploads
+    processing = Processing(uploads, MediaPool(), settings.data_dir / WORK_FOLDER)
+    sweeper = Sweeper(uploads)
+    processing.start()
+    sweeper.start()
+    yield
+    await sweeper.close()
+    await processing.close()
+    await objects.close()
+
+
+async def _recordings(app: web.Application, *, days: int) -> AsyncIterator[None]:
+    keeper = RecordingKeeper(app[keys.LIVE], timedelta(days=days) if days else None)
+    keeper.start()
+    yield
+    await keeper.close()
+
+
+def _objects(settings: Settings) -> ObjectStore:
+    """Where files are kept."""
+    if settings.storage_url is None:
+        return LocalStore(settings.data_dir / FILES_FOLDER)
+    parts = urlsplit(settings.storage_url)
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)))
+    return S3Store(parts.netloc, parts.path, endpoint_url=settings.s3_endpoint_url)
+
+
 async def _notifier(app: web.Application, *, days: int) -> AsyncIterator[None]:
     notifier = Notifier(app[keys.LIVE], timedelta(days=days) if days else None)
     notifier.start()
@@ -189,18 +249,24 @@ async def _reminders(app: web.Application, *, lead: timedelta) -> AsyncIterator[
 async def _cut(app: web.Application) -> None:
     """Close every connection that is left, before the answers under way are waited for."""
     app[SOCKETS].draining = True
+    app[keys.UPLOADS].stop()
     await app[SOCKETS].move_all(0)
 
 
 async def _readiness(app: web.Application, bus: Bus) -> Mapping[str, str]:
     """The state of each part, and `status`: ready, unavailable or draining."""
-    parts = {"database": "ok", "bus": "ok" if bus.connected else "away"}
+    parts = {"database": "ok", "bus": "ok" if bus.connected else "away", "storage": "ok"}
     try:
         with translated():
             async with asyncio.timeout(READINESS_SECONDS):
                 await app[keys.DATABASE].fetchval("SELECT 1")
     except (Away, TimeoutError):
         parts["database"] = "away"
+    try:
+        async with asyncio.timeout(READINESS_SECONDS):
+            await app[keys.UPLOADS].objects.check()
+    except (Away, ObjectMissing, TimeoutError):
+        parts["storage"] = "away"
     if app[STATE].draining:
         return {"status": "draining", **parts}
     ready = all(state == "ok" for state in parts.values())

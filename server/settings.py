@@ -37,10 +37,20 @@ MAX_RETENTION_DAYS: Final = 3650
 DEMO_SECRET_FILE: Final = "demo-secret"  # noqa: S105 - its name
 #: The longest piece of a refused value that an error repeats.
 MAX_SHOWN_CHARACTERS: Final = 80
+#: What 10 000 parts of a bucket's upload hold (`store.objects.s3`).
+MAX_FILE_BYTES: Final = 80 * 1024**3
+MAX_QUOTA_BYTES: Final = 1024**5
+#: A month.
+MAX_EXPIRY_HOURS: Final = 31 * 24
+#: As long as Amazon's own links may work.
+MAX_LINK_SECONDS: Final = 7 * 24 * 3600
 MAX_WHOLE_NUMBER: Final = 2**31 - 1
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,10}")
+_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+#: Amazon S3, *General purpose bucket naming rules*; and what a key of ours may begin with.
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX: Final = re.compile(r"/?|(/[a-z0-9][a-z0-9._-]*)+/?")
 _HOST_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 
 
@@ -250,6 +260,20 @@ def _origin(value: str) -> str:
     return f"{parts.scheme}://{host}{port}"
 
 
+def _storage_url(value: str) -> str:
+    expected = "a URL such as s3://bucket/prefix or file:///var/lib/encounters"
+    parts = _split(value.strip())
+    if parts is None or parts.scheme not in ("s3", "file") or parts.query or parts.fragment:
+        raise _Refused(expected)
+    if parts.scheme == "s3" and not _BUCKET.fullmatch(parts.netloc):
+        raise _Refused(f"{expected}, with the name of a bucket")
+    if parts.scheme == "s3" and not _PREFIX.fullmatch(parts.path):
+        raise _Refused(f"{expected}, with a prefix of lower-case letters, digits, dots, dashes and slashes")
+    if parts.scheme == "file" and (parts.netloc or len(parts.path) < 2):
+        raise _Refused(f"{expected}, with the absolute path of a folder")
+    return value.strip()
+
+
 def _networks(value: str) -> tuple[Network, ...]:
     if value.strip().lower() == "none":
         return ()
@@ -374,6 +398,33 @@ class Settings:
         "180",
         _whole(0, MAX_RETENTION_DAYS),
         "Days for which notifications stay in their people's lists; 0: forever.",
+    )
+    recording_retention_days: int = _setting(
+        "0",
+        _whole(0, MAX_RETENTION_DAYS),
+        "Days for which recordings are kept; then they are deleted, with their files. 0: forever.",
+    )
+    storage_url: str | None = _optional(
+        _storage_url,
+        "Where files are kept: s3://bucket/prefix or file:///folder. S3's credentials and region come from AWS' own "
+        "variables. Unset: the folder DATA_DIR/files.",
+    )
+    s3_endpoint_url: str | None = _optional(
+        _url("https", "http"), "Another server that speaks S3's language, as https://host. Unset: Amazon's."
+    )
+    max_recording_bytes: int = _setting(
+        str(2 * 1024**3), _whole(1, MAX_FILE_BYTES), "Bytes that a recording may have at most."
+    )
+    upload_quota_bytes: int = _setting(
+        str(20 * 1024**3), _whole(0, MAX_QUOTA_BYTES), "Bytes that all files of one person may have; 0: no limit."
+    )
+    upload_expiry_hours: int = _setting(
+        "24",
+        _whole(1, MAX_EXPIRY_HOURS),
+        "Hours for which an upload that was broken off can go on.",
+    )
+    download_link_seconds: int = _setting(
+        "3600", _whole(60, MAX_LINK_SECONDS), "Seconds for which a link to a recording or a course's content works."
     )
     websocket_deflate: bool = _setting(
         "off",

@@ -20,7 +20,8 @@ INSTRUCTOR_EXISTS: Final = "courses_instructor_exists"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """A course. `enrollment_count` is the database's own count."""
+    """A course. `enrollment_count` and `content_count` are the database's own counts; the latter of whatever was sent,
+    also of what cannot be played (yet)."""
 
     id: UUID
     instructor_id: str
@@ -29,6 +30,8 @@ class Course:
     enrollment_count: int
     created_at: datetime
     updated_at: datetime
+    content_count: int = 0
+    thumbnail_file_id: UUID | None = None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Course:
@@ -44,7 +47,10 @@ class TaughtCourse:
 
 
 # Named one by one: a migration that adds a column would end what workers have prepared, in the middle of transactions.
-_COURSE: Final = "c.id, c.instructor_id, c.title, c.description, c.enrollment_count, c.created_at, c.updated_at"
+_COURSE: Final = """
+    c.id, c.instructor_id, c.title, c.description, c.enrollment_count, c.created_at, c.updated_at, c.content_count,
+    c.thumbnail_file_id
+"""
 
 
 async def insert(
@@ -104,6 +110,13 @@ async def save(
     )
     assert row is not None, "its row is held"
     return Course.from_row(row)
+
+
+async def save_thumbnail(connection: Connection, course_id: UUID, file_id: UUID) -> None:
+    """Give a course a picture. Inside a transaction that holds the course's row."""
+    await connection.execute(
+        "UPDATE courses SET thumbnail_file_id = $2, updated_at = now() WHERE id = $1", course_id, file_id
+    )
 
 
 _NEWEST: Final = f"SELECT {_COURSE} FROM courses c ORDER BY c.created_at DESC, c.id DESC LIMIT $1"

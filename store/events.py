@@ -31,6 +31,7 @@ Kind = Literal[
     "permissions_changed",
     "participant_kicked",
     "whiteboard_cleared",
+    "recording_state",
 ]
 
 

@@ -17,10 +17,10 @@ import asyncpg
 from store.database import Connection
 
 #: What becomes of somebody who asks to come in.
-Verdict = Literal["in", "kicked", "locked", "waiting", "full"]
+Verdict = Literal["in", "kicked", "locked", "waiting", "unagreed", "full"]
 
 #: A session (`s`) whose host limits who comes in.
-LIMITS: Final = "(s.max_participants IS NOT NULL OR s.locked OR s.waiting_room)"
+LIMITS: Final = "(s.max_participants IS NOT NULL OR s.locked OR s.waiting_room OR s.recording_consent)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +35,8 @@ class Guard:
     locked: bool
     waiting_room: bool
     people: int
+    #: It is being recorded, and nobody is who has not agreed to it.
+    needs_consent: bool = False
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Guard:
@@ -52,6 +54,7 @@ class Asking:
     was_kicked: bool
     is_admitted: bool
     is_waiting: bool
+    has_agreed: bool = False
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Asking:
@@ -135,7 +138,10 @@ _GUARDS: Final = """
                      SELECT session_id, user_id FROM session_participants
                      WHERE session_id = ANY ($1::uuid[]) AND was_kicked
                  )
-           ) END AS people
+           ) END AS people,
+           s.recording_consent AND coalesce((
+               SELECT true FROM recordings r WHERE r.session_id = s.id AND r.status = 'recording' LIMIT 1
+           ), false) AS needs_consent
     FROM sessions s WHERE s.id = ANY ($1::uuid[])
 """
 
@@ -150,7 +156,10 @@ _ASKING: Final = """
            coalesce((
                SELECT true FROM session_waiters v JOIN workers w ON w.id = v.worker_id
                WHERE v.session_id = i.session_id AND v.user_id = i.user_id LIMIT 1
-           ), false) AS is_waiting
+           ), false) AS is_waiting,
+           coalesce((
+               SELECT agreed FROM recording_consents c WHERE c.session_id = i.session_id AND c.user_id = i.user_id
+           ), false) AS has_agreed
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS i (session_id, user_id, place)
     LEFT JOIN LATERAL (
         SELECT * FROM session_participants p WHERE p.session_id = i.session_id AND p.user_id = i.user_id LIMIT 1

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from store import recordings
 from store.database import Connection, Executor
 from store.errors import translated
 from store.events import LogEntry
@@ -32,7 +33,7 @@ class Settings:
 
     `locked`: nobody comes in any more who has not been in. `waiting_room`: who comes in waits until the host admits
     them. `chat_muted`: only the host writes. `slow_mode_seconds`: between two messages of one person; 0: none.
-    `whiteboard_locked`: only the host draws.
+    `whiteboard_locked`: only the host draws. `recording_consent`: nobody is recorded who has not agreed to it.
     """
 
     locked: bool = False
@@ -40,6 +41,7 @@ class Settings:
     chat_muted: bool = False
     slow_mode_seconds: int = 0
     whiteboard_locked: bool = False
+    recording_consent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +81,7 @@ class Session:
     chat_muted: bool = False
     slow_mode_seconds: int = 0
     whiteboard_locked: bool = False
+    recording_consent: bool = False
     pinned_message_id: UUID | None = None
 
     @property
@@ -89,6 +92,7 @@ class Session:
             chat_muted=self.chat_muted,
             slow_mode_seconds=self.slow_mode_seconds,
             whiteboard_locked=self.whiteboard_locked,
+            recording_consent=self.recording_consent,
         )
 
     @classmethod
@@ -103,7 +107,7 @@ SELECT_SESSION: Final = """
            s.booking_id, b.status AS booking_status, b.student_id, b.teacher_id,
            b.parent_id AS booking_parent_id, u.parent_id AS student_parent_id, b.end_time,
            s.course_id, c.instructor_id, s.max_participants, s.locked, s.waiting_room, s.chat_muted,
-           s.slow_mode_seconds, s.whiteboard_locked, s.pinned_message_id
+           s.slow_mode_seconds, s.whiteboard_locked, s.recording_consent, s.pinned_message_id
     FROM sessions s
     LEFT JOIN bookings b ON b.id = s.booking_id
     LEFT JOIN users u ON u.id = b.student_id
@@ -182,12 +186,14 @@ async def _entrances(executor: Executor, asked: Sequence[tuple[UUID | str, str]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """Where a session is: its status, its settings and its pinned message as of its newest `seq`."""
+    """Where a session is: its status, its settings, its pinned message and the recording that runs, as of its newest
+    `seq`."""
 
     last_seq: int
     status: Status
     settings: Settings = Settings()
     pinned_message_id: UUID | None = None
+    recording_id: UUID | None = None
 
 
 async def standing(executor: Executor, session_id: UUID) -> Standing | None:
@@ -199,7 +205,9 @@ async def _standings(executor: Executor, session_ids: Sequence[UUID]) -> list[St
         rows = await executor.fetch(
             """
             SELECT id, last_seq, status, pinned_message_id,
-                   locked, waiting_room, chat_muted, slow_mode_seconds, whiteboard_locked
+                   locked, waiting_room, chat_muted, slow_mode_seconds, whiteboard_locked, recording_consent, (
+                       SELECT r.id FROM recordings r WHERE r.session_id = sessions.id AND r.status = 'recording'
+                   ) AS recording_id
             FROM sessions WHERE id = ANY($1::uuid[])
             """,
             session_ids,
@@ -210,6 +218,7 @@ async def _standings(executor: Executor, session_ids: Sequence[UUID]) -> list[St
             status=row["status"],
             settings=Settings(**{name: row[name] for name in Settings.__slots__}),
             pinned_message_id=row["pinned_message_id"],
+            recording_id=row["recording_id"],
         )
         for row in rows
     }
@@ -286,7 +295,7 @@ async def follow_booking(
         status != "cancelled",
     )
     if status in ("completed", "cancelled") and session.status != "ended":
-        return [await set_status(connection, booking_id, "ended", actor_id=actor_id)]
+        return await move(connection, booking_id, "ended", actor_id=actor_id)
     return []
 
 
@@ -302,6 +311,15 @@ async def set_status(connection: Connection, session_id: UUID, status: Status, *
         status,
     )
     return await append_event(connection, session_id, kind="session_status", user_id=actor_id, data={"status": status})
+
+
+async def move(connection: Connection, session_id: UUID, status: Status, *, actor_id: str) -> list[LogEntry]:
+    """As :func:`set_status`, with what goes with it: the end of a session is that of its recording."""
+    entries = []
+    if status == "ended":
+        stopped = await recordings.stop_running(connection, session_id, stopped_by=actor_id)
+        entries = [stopped] if stopped else []
+    return [*entries, await set_status(connection, session_id, status, actor_id=actor_id)]
 
 
 async def complete_booking(connection: Connection, session_id: UUID) -> None:
@@ -342,7 +360,7 @@ async def save_settings(connection: Connection, session_id: UUID, settings: Sett
     await connection.execute(
         """
         UPDATE sessions SET locked = $2, waiting_room = $3, chat_muted = $4, slow_mode_seconds = $5,
-            whiteboard_locked = $6, updated_at = now()
+            whiteboard_locked = $6, recording_consent = $7, updated_at = now()
         WHERE id = $1
         """,
         session_id,
@@ -351,6 +369,7 @@ async def save_settings(connection: Connection, session_id: UUID, settings: Sett
         settings.chat_muted,
         settings.slow_mode_seconds,
         settings.whiteboard_locked,
+        settings.recording_consent,
     )
 
 

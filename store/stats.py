@@ -13,7 +13,8 @@ from store.errors import translated
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stats:
-    """Numbers of this moment. `messages_today`: since midnight UTC, those that were deleted since included."""
+    """Numbers of this moment. `messages_today`: since midnight UTC, those that were deleted since included.
+    `recordings_bytes`: of those that can be watched."""
 
     students: int
     parents: int
@@ -22,6 +23,7 @@ class Stats:
     live_sessions: int
     participants_online: int
     messages_today: int
+    recordings_bytes: int
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Stats:
@@ -42,7 +44,10 @@ _COUNTED: Final = """
            (
                SELECT count(*) FROM session_messages
                WHERE created_at >= date_trunc('day', now(), 'UTC')
-           ) AS messages_today
+           ) AS messages_today,
+           (
+               SELECT coalesce(sum(size), 0)::bigint FROM files WHERE purpose = 'recording' AND state = 'ready'
+           ) AS recordings_bytes
 """
 
 

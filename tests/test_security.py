@@ -16,13 +16,13 @@ import pytest
 from handlers.http import sessions
 from handlers.http.routes import Route, demo_routes, routes
 from tests.support.apps import Answer, App, contents, running_app
-from tests.support.families import SECRET_WORDS, Family, body_for, fill, make_family, parameters
+from tests.support.families import SECRET_WORDS, Family, body_for, fill, form_for, make_family, parameters
 from tests.support.lessons import STRANGERS
 from tests.support.tokens import SECRET, mint
 
 PRIVATE: Final = [route for route in routes() if not route.public]
 #: What everybody who is signed in may read.
-FOR_EVERYBODY: Final = frozenset({"GET /courses/{id}"})
+FOR_EVERYBODY: Final = frozenset({"GET /courses/{id}", "GET /courses/{id}/content"})
 WITH_PARAMETERS: Final = [
     route for route in PRIVATE if parameters(route.path) and f"{route.method} {route.path}" not in FOR_EVERYBODY
 ]
@@ -91,7 +91,12 @@ async def test_the_same_request_is_granted_to_those_who_may(app: App, theirs: Fa
     """Else a test above might pass for another reason than who asks."""
     if route.path.endswith("/review"):
         await app.pool.execute("UPDATE bookings SET status = 'completed' WHERE id = $1", theirs.lesson_id)
-    answer = await app.call("boss", route.method, fill(route, theirs), body_for(route))
+    if route.path.endswith("/stop-recording"):
+        await app.call("boss", "POST", f"/sessions/{theirs.lesson_id}/start-recording")
+    form = form_for(route)
+    answer = await app.call("boss", route.method, fill(route, theirs), body_for(route), data=form)
+    if route.path == "/content/{id}/progress":
+        answer = await app.call(theirs.student, route.method, fill(route, theirs), body_for(route))
     if route.path.endswith("/messages/{id}") and route.method == "PATCH":
         answer = await app.call(theirs.student, route.method, fill(route, theirs), body_for(route))
     if route.path.endswith("/pinned-message") and route.method == "PUT":
@@ -100,6 +105,9 @@ async def test_the_same_request_is_granted_to_those_who_may(app: App, theirs: Fa
         answer = await app.call("mum", route.method, fill(route, theirs), body_for(route))
     if route.path.endswith("/review"):
         answer = await app.call(theirs.student, route.method, fill(route, theirs), body_for(route))
+    if route.path == "/uploads/{id}":
+        said = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        answer = await app.call(theirs.student, route.method, fill(route, theirs), headers=said)
     if route.path.startswith("/notifications/"):
         answer = await app.call(theirs.teacher, route.method, fill(route, theirs), body_for(route))
     assert answer.status in (200, 201, 204), answer
@@ -125,6 +133,7 @@ async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: F
         "GET /courses": [],  # everybody sees what is taught
         "POST /courses": [("/courses", body_for(route_named("POST /courses")), (403,))],
         "GET /courses/instructor/my-courses": [],  # one's own
+        "POST /courses/upload-content": [("/courses/upload-content", None, (403, 415))],  # see test_content.py
         "POST /live-sessions": [
             ("/live-sessions", {"course_id": str(theirs.course_id), "starts_at": "2040-01-01T09:00:00Z"}, (403,)),
         ],
@@ -135,6 +144,8 @@ async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: F
             ("/sessions", {"bookingId": str(theirs.lesson_id)}, (403,)),
             ("/sessions", {"booking_id": theirs.room_name}, (404,)),
         ],
+        "POST /uploads": [("/uploads", None, (412,))],  # see handlers/http/test_uploads.py
+        "POST /presigned-url": [],  # one's own
         "GET /search/teachers": [("/search/teachers", None, (400,))],  # teachers are for everybody to find
         "POST /meetings": [
             ("/meetings", {"session_id": str(theirs.lesson_id)}, (403,)),
@@ -230,13 +241,16 @@ async def test_public_routes_and_no_others_answer_without_a_token(app: App) -> N
         "/readyz",
         "/calendar/{user}.ics",
         "/webhooks/daily",  # it is signed: handlers/http/test_webhooks.py
+        "/uploads",  # what is spoken there
+        "/uploads/once/{token}",
+        "/files/{token}",
         "/sessions/{ref}",  # a live class; a booking's session is tried above
         "/sessions/instructor/{instructor_id}",
     }
     for route in public:
         if parameters(route.path) or route.path == "/webhooks/daily":
             continue  # a link with a token of its own: handlers/http/test_calendars.py; cards: test_live_sessions.py
-        assert (await app.call(None, route.method, route.path)).status == 200
+        assert (await app.call(None, route.method, route.path)).status in (200, 204)
     assert all(route.public and route.path.startswith("/demo") for route in demo_routes())
 
 

@@ -113,7 +113,7 @@ def install_system_packages() -> None:
 
 
 def install_node_modules() -> None:
-    """The official Socket.IO client and ical.js for Node.js, as package-lock.json has them."""
+    """The official Socket.IO client, ical.js and tus-js-client for Node.js, as package-lock.json has them."""
     packages = json.loads((ROOT / "package-lock.json").read_text("utf-8"))["packages"]
     if all(_installed_version(path) == package["version"] for path, package in packages.items() if path):
         return

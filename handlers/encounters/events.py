@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from domain.live import Live
-from handlers.encounters import membership, messages, participants, sessions, signals, whiteboard
+from handlers.encounters import membership, messages, participants, recordings, sessions, signals, whiteboard
 from handlers.encounters.payloads import InSession
 from realtime.transport import Answer, Connection
 
@@ -30,6 +30,9 @@ EVENTS: Final[Mapping[str, tuple[type[InSession], Act]]] = {
     "signal": (signals.Signal, signals.send),
     "setSession": (sessions.SetSession, sessions.configure),
     "endSession": (InSession, sessions.end),
+    "startRecording": (InSession, recordings.start),
+    "stopRecording": (recordings.StopRecording, recordings.stop),
+    "consent": (recordings.Consent, recordings.consent),
     "whiteboard": (whiteboard.Draw, whiteboard.draw),
     "getWhiteboard": (whiteboard.GetWhiteboard, whiteboard.show),
     "clearWhiteboard": (InSession, whiteboard.clear),

@@ -72,6 +72,7 @@ async def join(live: Live, connection: Connection, request: JoinSession) -> Repl
             status=live.status(room),
             settings=live.settings(room),
             pinned_message_id=live.pinned_message(room),
+            recording_id=live.recording(room),
         ),
         "participants": live.presence.participants(
             room_id, first=(session.host_id, session.instructor_id or session.host_id, member.user_id)

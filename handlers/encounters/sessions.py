@@ -17,6 +17,7 @@ class SetSession(InSession):
     chat_muted: bool | None = None
     slow_mode_seconds: int | None = None
     whiteboard_locked: bool | None = None
+    recording_consent: bool | None = None
 
 
 async def configure(live: Live, connection: Connection, request: SetSession) -> Reply:
@@ -30,6 +31,7 @@ async def configure(live: Live, connection: Connection, request: SetSession) -> 
             chat_muted=request.chat_muted,
             slow_mode_seconds=request.slow_mode_seconds,
             whiteboard_locked=request.whiteboard_locked,
+            recording_consent=request.recording_consent,
         ),
     )
     return done(settings=session_settings.document(session.settings))

@@ -28,8 +28,7 @@ async def stats(request: web.Request) -> web.Response:
         "liveSessions": counted.live_sessions,
         "participantsOnline": counted.participants_online,
         "messagesToday": counted.messages_today,
-        # Nothing is recorded yet.
-        "recordingsBytes": 0,
+        "recordingsBytes": counted.recordings_bytes,
     }
     return json_response(document)
 

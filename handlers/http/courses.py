@@ -12,6 +12,7 @@ from domain import courses
 from domain.errors import Forbidden
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE
+from handlers.http.links import Links, links_of
 from handlers.http.requests import cursor_of, identity_of, link, path_uuid, query_limit, query_position
 from handlers.payloads import UserId
 from store import courses as store
@@ -38,7 +39,8 @@ async def index(request: web.Request) -> web.Response:
     found = await store.newest(request.app[DATABASE], after=query_position(request), limit=limit + 1)
     shown = found[:limit]
     more = link(request, "next", cursor=cursor_of(shown[-1].created_at, shown[-1].id)) if len(found) > limit else None
-    return json_response([_document(course) for course in shown], headers=more)
+    links = await links_of(request)
+    return json_response([document(course, links) for course in shown], headers=more)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -50,12 +52,14 @@ async def create(request: web.Request) -> web.Response:
         description=new.description,
         instructor_id=new.instructor_id,
     )
-    return json_response(_document(course), status=201, headers={"Location": f"/courses/{course.id}"})
+    return json_response(
+        document(course, await links_of(request)), status=201, headers={"Location": f"/courses/{course.id}"}
+    )
 
 
 async def show(request: web.Request) -> web.Response:
     course = await courses.read(request.app[DATABASE], path_uuid(request, "id", courses.unknown_course))
-    return json_response(_document(course))
+    return json_response(document(course, await links_of(request)))
 
 
 async def change(request: web.Request) -> web.Response:
@@ -67,7 +71,7 @@ async def change(request: web.Request) -> web.Response:
         course_id,
         courses.CourseChange(title=wanted.title, description=wanted.description, instructor_id=wanted.instructor_id),
     )
-    return json_response(_document(course))
+    return json_response(document(course, await links_of(request)))
 
 
 async def my_courses(request: web.Request) -> web.Response:
@@ -84,20 +88,23 @@ async def my_courses(request: web.Request) -> web.Response:
     if len(found) > limit:
         last = shown[-1].course
         more = link(request, "next", cursor=cursor_of(last.created_at, last.id))
-    # Courses hold no content yet.
+    links = await links_of(request)
     documents = [
-        _document(taught.course) | {"content_count": 0, "session_count": taught.session_count} for taught in shown
+        document(taught.course, links)
+        | {"content_count": taught.course.content_count, "session_count": taught.session_count}
+        for taught in shown
     ]
     return json_response(documents, headers=more)
 
 
-def _document(course: Course) -> dict[str, Any]:
+def document(course: Course, links: Links) -> dict[str, Any]:
+    """A course as everybody sees it; the link to its picture expires."""
     return {
         "id": course.id,
         "title": course.title,
         "description": course.description,
         "instructor_id": course.instructor_id,
-        "thumbnail_url": None,
+        "thumbnail_url": None if course.thumbnail_file_id is None else links.read(course.thumbnail_file_id),
         "enrollment_count": course.enrollment_count,
         "created_at": course.created_at,
         "updated_at": course.updated_at,

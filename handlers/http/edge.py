@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from handlers.http.authentication import authentication
-from handlers.http.errors import errors_as_documents
+from handlers.http.errors import errors_as_documents, logged_path
 from handlers.http.keys import ACCESS_LOG, PUBLIC_ROUTES, REQUEST_ID
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
@@ -60,7 +60,7 @@ async def request_log(request: web.Request, handler: Handler) -> web.StreamRespo
         say(
             "request",
             method=request.method,
-            path=request.rel_url.raw_path,
+            path=logged_path(request),
             status=status,  # 0: the client left before there was an answer
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
         )

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from domain.arrivals import SentTooSlowly
 from domain.errors import Conflict, EncountersError, Unauthenticated, Unavailable
 from handlers.http.bodies import BodyTooSlow, json_response
 from store.errors import Away, Refused
@@ -35,7 +36,7 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
     """Turn whatever a handler raises into ``{error, message, status_code, fields?}`` with its status."""
     try:
         return await handler(request)
-    except BodyTooSlow as error:
+    except (BodyTooSlow, SentTooSlowly) as error:
         return await _last_response(request, response_of(error))
     except EncountersError as error:
         return response_of(error)
@@ -54,8 +55,18 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
         _log.warning("refused_by_constraint", constraint=refused.constraint)
         return response_of(Conflict("This does not fit what is stored."))
     except Exception:  # noqa: BLE001 - the one place where nothing may pass
-        _log.exception("request_failed", method=request.method, path=request.rel_url.raw_path)
+        _log.exception("request_failed", method=request.method, path=logged_path(request))
         return response_of(EncountersError("Something went wrong here. It was logged."))
+
+
+def logged_path(request: web.Request) -> str:
+    """The request's path without what opens something by itself: a link's token never stands in a log."""
+    token = request.match_info.get("token")
+    path = request.rel_url.raw_path
+    if token is None:
+        return path
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else path
 
 
 def response_of(error: EncountersError) -> web.Response:

@@ -20,11 +20,13 @@ from meetings.webhooks import RecordingNews, Replays
 if TYPE_CHECKING:
     from domain.live import Live
     from domain.meetings import Meetings
+    from domain.uploads import Uploads
     from store.database import Pool
 else:
     # AppKey only remembers the name of its type.
     Live = Any
     Meetings = Any
+    Uploads = Any
     Pool = Any
 
 
@@ -57,6 +59,10 @@ MEETINGS: Final[web.AppKey[Meetings]] = web.AppKey("MEETINGS")
 DAILY_WEBHOOKS: Final[web.AppKey[DailyWebhooks]] = web.AppKey("DAILY_WEBHOOKS")
 PAGE_CACHE: Final[web.AppKey[PageCache]] = web.AppKey("PAGE_CACHE")
 READINESS: Final[web.AppKey[Readiness]] = web.AppKey("READINESS")
+#: How files come in, and where they lie.
+UPLOADS: Final[web.AppKey[Uploads]] = web.AppKey("UPLOADS")
+#: How long a link to a recording or a course's content is good for.
+DOWNLOAD_LINK_SECONDS: Final[web.AppKey[int]] = web.AppKey("DOWNLOAD_LINK_SECONDS")
 #: How long before a lesson the student's side may last cancel or move it.
 CANCEL_NOTICE: Final[web.AppKey[timedelta]] = web.AppKey("CANCEL_NOTICE")
 #: Proxies that are believed when they say where the client sees this server.

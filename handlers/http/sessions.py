@@ -63,6 +63,7 @@ class SettingsChange(msgspec.Struct, frozen=True):
     chat_muted: bool | None = None
     slow_mode_seconds: Annotated[int, Meta(ge=0, le=MAX_SLOW_MODE_SECONDS)] | None = None
     whiteboard_locked: bool | None = None
+    recording_consent: bool | None = None
 
 
 async def create(request: web.Request) -> web.Response:
@@ -124,6 +125,7 @@ async def configure(request: web.Request) -> web.Response:
             chat_muted=wanted.chat_muted,
             slow_mode_seconds=wanted.slow_mode_seconds,
             whiteboard_locked=wanted.whiteboard_locked,
+            recording_consent=wanted.recording_consent,
         ),
         session_settings.DetailsChange(
             title=wanted.title,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from aiohttp import web
 
 from domain.events import timeline_document
+from domain.recordings import MAX_SPANS, offset_in
 from handlers.http.bodies import json_response
 from handlers.http.keys import DATABASE
 from handlers.http.messages import entered
 from handlers.http.requests import link, query_limit, query_seq
-from store import events
+from store import events, recordings
+from store.events import LogEntry
+from store.recordings import Span
 
 
 async def index(request: web.Request) -> web.Response:
@@ -25,4 +31,15 @@ async def index(request: web.Request) -> web.Response:
         entries = await events.newest(pool, session.id, before=before, limit=limit + 1)
         shown = entries[-limit:]
         more = link(request, "prev", before=str(shown[0].seq)) if len(entries) > limit else None
-    return json_response([timeline_document(entry) for entry in shown], headers=more)
+    spans = await recordings.spans(pool, session.id, limit=MAX_SPANS)
+    return json_response([_document(entry, spans) for entry in shown], headers=more)
+
+
+def _document(entry: LogEntry, spans: Sequence[Span]) -> dict[str, Any]:
+    """A line; with where it is in the recording that ran then, so that a player can go there."""
+    line = timeline_document(entry)
+    place = offset_in(spans, entry.at)
+    if place is not None:
+        span, seconds = place
+        line |= {"recording_id": span.id, "offset_seconds": seconds}
+    return line

@@ -157,6 +157,7 @@ async def test_what_the_host_sets_is_everybodys_on_every_worker(pair: Pair, sit:
         "chatMuted": False,
         "slowModeSeconds": 1,
         "whiteboardLocked": True,
+        "recordingConsent": False,
     }
     assert done == {"ok": True, "settings": settings}
     changed = await lesson.call("PATCH", "", {"title": "Vectors", "slowModeSeconds": 0}, by=lesson.teacher)

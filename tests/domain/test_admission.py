@@ -49,6 +49,11 @@ KICKED = replace(HERE, was_kicked=True, is_admitted=True)
         (replace(OPEN, max_participants=2, people=3), HERE, "in"),
         (replace(OPEN, max_participants=2, people=2, waiting_room=True), NEW, "waiting"),
         (replace(OPEN, max_participants=2, people=2, waiting_room=True), ADMITTED, "full"),
+        (replace(OPEN, needs_consent=True), NEW, "unagreed"),
+        (replace(OPEN, needs_consent=True), BEEN_IN, "unagreed"),
+        (replace(OPEN, needs_consent=True), replace(NEW, has_agreed=True), "in"),
+        (replace(OPEN, needs_consent=True), HERE, "in"),
+        (replace(OPEN, needs_consent=True, waiting_room=True), NEW, "waiting"),
         *((guard, KICKED, "kicked") for guard in (OPEN, replace(OPEN, locked=True), replace(OPEN, waiting_room=True))),
     ],
 )

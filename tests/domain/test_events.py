@@ -65,6 +65,11 @@ SAID: dict[str, Any] = {"message_id": MESSAGE_ID, "sender_name": "Kid", "text": 
         (entry("session_status", data={"status": "live"}), "sessionStatus", {"status": "live"}),
         (entry("session_settings", data={"locked": True}), "sessionSettings", {"locked": True}),
         (entry("whiteboard_cleared"), "whiteboardCleared", {}),
+        (
+            entry("recording_state", data={"state": "ready", "recording_id": M, "at": "2030-01-02T03:04:05Z"}),
+            "recordingState",
+            {"state": "ready", "recording_id": M, "at": "2030-01-02T03:04:05Z"},
+        ),
         (entry("hand_raised", data={"userId": "kid", "raised": True}), "handRaised", {"userId": "kid", "raised": True}),
         (
             entry("permissions_changed", data={"userId": "kid", "micAllowed": False, "cameraAllowed": True}),

@@ -20,7 +20,14 @@ from store.sessions import Session, Settings
 from tests.support.lessons import book, database_pool, live_session, member
 from tests.support.rooms import Exchange, join, leave, room_of, told, workers
 
-ALL = Settings(locked=True, waiting_room=True, chat_muted=True, slow_mode_seconds=10, whiteboard_locked=True)
+ALL = Settings(
+    locked=True,
+    waiting_room=True,
+    chat_muted=True,
+    slow_mode_seconds=10,
+    whiteboard_locked=True,
+    recording_consent=True,
+)
 
 
 def test_a_change_replaces_what_it_names_and_no_more() -> None:
@@ -28,7 +35,12 @@ def test_a_change_replaces_what_it_names_and_no_more() -> None:
     assert session_settings.changed(ALL, SettingsChange(locked=False)) == replace(ALL, locked=False)
     assert session_settings.changed(Settings(), SettingsChange(slow_mode_seconds=0)) == Settings()
     everything = SettingsChange(
-        locked=True, waiting_room=True, chat_muted=True, slow_mode_seconds=10, whiteboard_locked=True
+        locked=True,
+        waiting_room=True,
+        chat_muted=True,
+        slow_mode_seconds=10,
+        whiteboard_locked=True,
+        recording_consent=True,
     )
     assert session_settings.changed(Settings(), everything) == ALL
 
@@ -49,6 +61,7 @@ def test_what_clients_see_is_read_again() -> None:
         "chatMuted": True,
         "slowModeSeconds": 10,
         "whiteboardLocked": True,
+        "recordingConsent": True,
     }
 
 

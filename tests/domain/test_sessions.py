@@ -157,8 +157,10 @@ async def test_the_ack_speaks_s2s_words(live: Live) -> None:
         "chatMuted": False,
         "slowModeSeconds": 0,
         "whiteboardLocked": False,
+        "recordingConsent": False,
         "maxParticipants": None,
         "pinnedMessageId": None,
+        "recordingId": None,
     }
 
 

@@ -106,6 +106,8 @@ def test_every_field_has_a_line_in_the_table() -> None:
         ("REMINDER_MINUTES", "10080", 10_080),
         ("NOTIFICATION_RETENTION_DAYS", "0", 0),
         ("NOTIFICATION_RETENTION_DAYS", "3650", 3_650),
+        ("RECORDING_RETENTION_DAYS", "0", 0),
+        ("RECORDING_RETENTION_DAYS", "3650", 3_650),
         ("WEBSOCKET_DEFLATE", "On", True),
         ("WEBSOCKET_DEFLATE", "off", False),
         ("MEETING_PROVIDER", "Peer", "peer"),
@@ -168,6 +170,7 @@ def test_limits_are_read_and_zero_means_none() -> None:
         ("BOOKING_CANCEL_NOTICE_MINUTES", "43201", "from 0 to 43200"),
         ("REMINDER_MINUTES", "10081", "from 0 to 10080"),
         ("NOTIFICATION_RETENTION_DAYS", "3651", "from 0 to 3650"),
+        ("RECORDING_RETENTION_DAYS", "3651", "from 0 to 3650"),
         ("WEBSOCKET_DEFLATE", "yes", "one of on, off"),
         ("MEETING_PROVIDER", "zoom", "one of peer, jitsi, daily, chime"),
         ("ICE_SERVERS", "stun:stun.example", "a JSON array of ICE servers"),
@@ -285,3 +288,27 @@ def test_the_readme_lists_every_setting() -> None:
     assert not missing, "not in the README's table of settings"
     wrong = {s.name: rows[s.name] for s in SETTINGS if s.default and s.default != rows[s.name]}
     assert not wrong, "the README's table has another default"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://lessons",
+        "s3://lessons/",
+        "s3://les-sons.example/a/b-c/1_2/",
+        "file:///var/lib/encounters",
+        "file:///a%20b",
+    ],
+)
+def test_files_lie_in_a_bucket_or_in_a_folder(url: str) -> None:
+    assert from_environment({"STORAGE_URL": url}).storage_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["lessons", "/var/lib", "https://s3.example/lessons", "s3://", "s3://x", "s3://UPPER", "s3://a-bucket/UPPER",
+     "s3://a-bucket//x", "s3://a-bucket/../x", "s3://a-bucket?x=1", "s3://key:secret@a-bucket", "file://host/x", "file://"],
+)  # fmt: skip
+def test_files_lie_nowhere_else(url: str) -> None:
+    with pytest.raises(SettingsError, match="STORAGE_URL must be a URL such as s3://bucket/prefix"):
+        from_environment({"STORAGE_URL": url})

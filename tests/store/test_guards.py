@@ -221,7 +221,7 @@ async def test_nothing_is_read_in_full(pool: Pool) -> None:
         assert "Seq Scan" not in plan
         assert indexes_in(plan) == {
             "sessions_pkey", "session_visits_one_open", "workers_pkey", "users_who_are_admins",
-            "session_participants_pkey",
+            "session_participants_pkey", "recordings_one_running",
         }  # fmt: skip
         plan = await plan_of(connection, guards._ASKING, 2)
         assert "Seq Scan" not in plan

@@ -592,6 +592,19 @@ ELEMENT = (
 REACTION = (
     "INSERT INTO message_reactions (message_id, emoji, user_id) SELECT {message}, {emoji}, '{user}' FROM bookings"
 )
+RECORDING = (
+    "INSERT INTO recordings (id, session_id, uploaded_by, status, started_at, stopped_at, file_id)"
+    " SELECT gen_random_uuid(), id, 't', {} FROM sessions"
+)
+CONSENT = (
+    "INSERT INTO recording_consents (session_id, user_id, agreed, decided_by) SELECT id, 's', true, 'x' FROM sessions"
+)
+CONTENT = (
+    "INSERT INTO course_content"
+    " (id, course_id, content_order, file_name, created_by,"
+    " content_type, upload_status, access_level, title, view_count)"
+    " SELECT gen_random_uuid(), id, 1, 'x.mp4', 't', {} FROM courses"
+)
 COURSE = "INSERT INTO courses (id, instructor_id, title, description) VALUES (gen_random_uuid(), {})"
 VISIT = (
     "INSERT INTO session_visits (session_id, user_id, worker_id, joined_at, left_at)"
@@ -694,6 +707,19 @@ def booking(**changes: str) -> str:
         ("INSERT INTO enrollments (course_id, user_id) SELECT id, 's' FROM courses", "enrollments_pkey"),
         ("INSERT INTO enrollments (course_id, user_id) VALUES (gen_random_uuid(), 'p')", "enrollments_course_exists"),
         ("UPDATE enrollments SET tier = 'gold'", "enrollments_tier_known"),
+        (RECORDING.format("'done', now(), NULL, NULL"), "recordings_status_known"),
+        (RECORDING.format("'recording', NULL, NULL, NULL"), "recordings_run_from_a_start"),
+        (RECORDING.format("'failed', now(), now() - interval '1 second', NULL"), "recordings_end_after_their_start"),
+        (RECORDING.format("'completed', now(), now(), NULL"), "recordings_completed_have_a_file"),
+        (RECORDING.format("'failed', now(), now(), gen_random_uuid()"), "recordings_file_exists"),
+        (";".join([RECORDING.format("'recording', now(), NULL, NULL")] * 2), "recordings_one_running"),
+        (CONSENT, "recording_consents_decider_exists"),
+        (CONTENT.format("'text', 'uploading', 'free', 'x', 1"), "course_content_type_known"),
+        (CONTENT.format("'video', 'lost', 'free', 'x', 1"), "course_content_status_known"),
+        (CONTENT.format("'video', 'uploading', 'all', 'x', 1"), "course_content_access_known"),
+        (CONTENT.format("'video', 'uploading', 'free', '', 1"), "course_content_title_length"),
+        (CONTENT.format("'video', 'uploading', 'free', 'x', -1"), "course_content_counts"),
+        ("UPDATE courses SET thumbnail_file_id = gen_random_uuid()", "courses_thumbnail_exists"),
         ("INSERT INTO whiteboards (session_id) VALUES (gen_random_uuid())", "whiteboards_session_exists"),
         ("UPDATE whiteboards SET elements = -1", "whiteboards_count_up"),
         (element(session="gen_random_uuid()"), "whiteboard_elements_whiteboard_exists"),

@@ -64,6 +64,7 @@ async def test_everything_is_counted(pool: Pool) -> None:
             live_sessions=1,
             participants_online=2,
             messages_today=2,
+            recordings_bytes=0,
         )
 
 
@@ -92,4 +93,5 @@ async def test_nothing_is_counted_by_reading_a_whole_table(pool: Pool) -> None:
                 "sessions_live",
                 "session_visits_open_by_worker",
                 "session_messages_by_day",
+                "files_of_recordings",
             } <= indexes_in(plan), plan

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDictProxy
 
 from domain.live import Live
-from handlers.http.keys import LIVE
+from domain.uploads import Uploads
+from handlers.http.keys import LIVE, UPLOADS
 from server.app import build
 from server.settings import Settings
 from store.database import Pool
@@ -43,6 +46,7 @@ class App:
     client: TestClient[web.Request, web.Application]
     pool: Pool
     live: Live
+    uploads: Uploads
 
     async def call(self, who: str | None, method: str, path: str, body: Any = None, **options: Any) -> Answer:
         """`body` is sent as JSON; `data`, `headers` and the like as aiohttp's client takes them."""
@@ -64,10 +68,12 @@ class App:
 @asynccontextmanager
 async def running_app(dsn: str, *, demo_secret: str | None = None, **changes: Any) -> AsyncIterator[App]:
     """The application of one worker, and a pool of the test's own on its database. `changes` are settings."""
-    settings = Settings(database_url=dsn, jwt_secret=SECRET, **changes)
-    app = build(settings, dsn, demo_secret=demo_secret)
-    async with database_pool(dsn, size=5) as pool, TestClient(TestServer(app)) as client:
-        yield App(client, pool, app[LIVE])
+    with TemporaryDirectory() as folder:
+        changes.setdefault("data_dir", Path(folder))
+        settings = Settings(database_url=dsn, jwt_secret=SECRET, **changes)
+        app = build(settings, dsn, demo_secret=demo_secret)
+        async with database_pool(dsn, size=5) as pool, TestClient(TestServer(app)) as client:
+            yield App(client, pool, app[LIVE], app[UPLOADS])
 
 
 async def contents(pool: Pool) -> dict[str, list[str]]:
@@ -77,6 +83,9 @@ async def contents(pool: Pool) -> dict[str, list[str]]:
         *("message_reactions", "session_waiters"),
         *("availability_slots", "availability_series", "reviews", "allocations", "audit_log", "calendar_links"),
         *("courses", "enrollments"),
+        *("files", "file_usage"),
+        *("recordings", "recording_consents", "course_content", "content_views", "content_progress"),
+        *("content_comments", "content_likes"),
         *("notifications", "notification_recipients", "notification_handouts"),
         *("whiteboards", "whiteboard_elements"),
         "meetings",

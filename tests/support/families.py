@@ -9,10 +9,13 @@ from itertools import count, pairwise
 from typing import Any, Final
 from uuid import UUID
 
+from aiohttp import FormData
+
 from handlers.http.routes import Route
 from tests.support.apps import App
 from tests.support.drawings import stroke
-from tests.support.lessons import member
+from tests.support.lessons import make_content, member
+from tests.support.sending import PNG, begin
 
 #: What every family writes wherever it can: nobody else may ever be shown it.
 SECRET_WORDS: Final = "what is nobody else's business"
@@ -33,6 +36,12 @@ FILLERS: Final[Mapping[tuple[str, str], str]] = {
     ("enrollments", "{user_id}"): "student",
     ("instructor", "{instructor_id}"): "teacher",
     ("live-sessions", "{ref}"): "class_id",
+    ("recordings", "{id}"): "recording_id",
+    ("content", "{id}"): "content_id",
+    ("comments", "{comment_id}"): "comment_id",
+    ("uploads", "{id}"): "upload_id",
+    ("once", "{token}"): "once_token",
+    ("files", "{token}"): "file_token",
     ("bookings", "{id}.ics"): "lesson_file",
     ("calendar", "{user}.ics"): "student_file",
 }
@@ -64,6 +73,12 @@ class Family:
     course_id: UUID
     class_id: UUID
     meeting_id: UUID
+    recording_id: UUID
+    content_id: UUID
+    comment_id: UUID
+    upload_id: UUID  # the student's
+    once_token: str
+    file_token: str
 
     @property
     def lesson_file(self) -> str:
@@ -107,6 +122,14 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
         assert answer.status < 300, answer
     drawing = app.live.whiteboards.begin_draw(member(lesson_id, student), [stroke("a", text=SECRET_WORDS)])
     await drawing
+    content_id = await make_content(app.pool, course_id, author=teacher)
+    comment = await app.call(student, "POST", f"/content/{content_id}/comments", {"text": SECRET_WORDS})
+    recorded = await app.call(teacher, "POST", f"{path}/start-recording")
+    stopped = await app.call(teacher, "POST", f"{path}/stop-recording?end=false")
+    for answer in (comment, recorded, stopped):
+        assert answer.status < 300, answer
+    photo = {"file_name": "photo.png", "content_type": "image/png"}
+    given = await app.call(student, "POST", "/presigned-url", photo)
     room_name = await app.pool.fetchval("SELECT room_name FROM sessions WHERE id = $1", lesson_id)
     notified = await app.call(teacher, "GET", "/notifications")
     return Family(
@@ -122,6 +145,12 @@ async def make_family(app: App, *, student: str, teacher: str, parent: str) -> F
         class_id=UUID(class_made.body["_id"]),
         meeting_id=UUID(met.body["meeting_id"]),
         notification_id=UUID(notified.body[0]["id"]),
+        recording_id=UUID(recorded.body["recordingId"]),
+        content_id=content_id,
+        comment_id=UUID(comment.body["id"]),
+        upload_id=UUID((await begin(app, student, len(PNG))).rpartition("/")[2]),
+        once_token=given.body["upload_url"].rpartition("/")[2],
+        file_token=given.body["file_url"].rpartition("/")[2],
     )
 
 
@@ -181,9 +210,41 @@ BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any] | None]] = {
     ("POST", "/meetings"): {"session_id": "00000000-0000-0000-0000-000000000000"},
     ("POST", "/attendees"): {"meeting_id": "00000000-0000-0000-0000-000000000000", "user_id": "kid", "name": "Kid"},
     ("POST", "/admin/allocations"): {"studentId": "kid", "tutorId": "teach2", "subjectId": "Poetry"},
+    ("POST", "/sessions/{ref}/start-recording"): None,
+    ("POST", "/sessions/{ref}/stop-recording"): None,
+    ("POST", "/sessions/{ref}/recordings"): None,  # a form, as the next two
+    ("POST", "/courses/upload-content"): None,
+    ("POST", "/courses/{id}/thumbnail"): None,
+    ("PUT", "/sessions/{ref}/recording-consent"): {"agreed": True},
+    ("PATCH", "/content/{id}"): {"title": "Changed"},
+    ("PUT", "/content/{id}/progress"): {"position_seconds": 1},
+    ("POST", "/content/{id}/comments"): {"text": "changed"},
+    ("PUT", "/content/{id}/like"): None,
+    ("OPTIONS", "/uploads"): None,
+    ("POST", "/uploads"): None,
+    ("PATCH", "/uploads/{id}"): None,
+    ("PUT", "/uploads/once/{token}"): None,
+    ("POST", "/presigned-url"): {"file_name": "photo.png", "content_type": "image/png"},
     ("POST", "/notifications/read-all"): None,
     ("PATCH", "/notifications/{id}"): {"read": True},
 }
+
+
+#: The first bytes of a file that the route takes in a form, which are all that it is known by at first.
+FILES: Final[Mapping[tuple[str, str], bytes]] = {
+    ("POST", "/sessions/{ref}/recordings"): b"\x1a\x45\xdf\xa3\x87\x42\x82\x84webm" + bytes(500),
+    ("POST", "/courses/{id}/thumbnail"): b"\x89PNG\r\n\x1a\n" + bytes(50),
+}
+
+
+def form_for(route: Route) -> FormData | None:
+    """A form that is sound. None: the route takes none."""
+    content = FILES.get((route.method, route.path))
+    if content is None:
+        return None
+    form = FormData()
+    form.add_field("file", content, filename="a-file")
+    return form
 
 
 def body_for(route: Route) -> Mapping[str, Any] | None:

@@ -91,7 +91,7 @@ class View:
             self.people[data["userId"]] = {**person, **{name: data[name] for name in names}}
 
 
-SETTINGS = ("locked", "waitingRoom", "chatMuted", "slowModeSeconds", "whiteboardLocked")
+SETTINGS = ("locked", "waitingRoom", "chatMuted", "slowModeSeconds", "whiteboardLocked", "recordingConsent")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -139,6 +139,7 @@ async def as_the_database_has_it(pool: Pool, session_id: UUID) -> tuple[dict[str
         "chatMuted": session.chat_muted,
         "slowModeSeconds": session.slow_mode_seconds,
         "whiteboardLocked": session.whiteboard_locked,
+        "recordingConsent": session.recording_consent,
     }
     return people, settings, session.status
 
@@ -211,4 +212,5 @@ async def test_a_thousand_people_see_what_their_host_does_as_the_database_has_it
             assert seen[user_id].is_out
         assert settings == {
             "locked": True, "waitingRoom": True, "chatMuted": False, "slowModeSeconds": 30, "whiteboardLocked": False,
+            "recordingConsent": False,
         }  # fmt: skip

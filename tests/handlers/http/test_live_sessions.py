@@ -20,6 +20,7 @@ SETTINGS = {
     "chatMuted": False,
     "slowModeSeconds": 0,
     "whiteboardLocked": False,
+    "recordingConsent": False,
     "maxParticipants": None,
     "pinnedMessageId": None,
 }
@@ -317,6 +318,7 @@ async def test_a_host_sets_everything_at_once(app: App, course_id: UUID) -> None
         "chatMuted": True,
         "slowModeSeconds": 3600,
         "whiteboardLocked": True,
+        "recordingConsent": True,
     }
     answer = await app.call("teach", "PATCH", path, change)
     assert answer.status == 200
@@ -335,6 +337,7 @@ async def test_a_host_sets_everything_at_once(app: App, course_id: UUID) -> None
         "chatMuted": True,
         "slowModeSeconds": 0,
         "whiteboardLocked": True,
+        "recordingConsent": True,
     }
     timeline = (await app.call("kid", "GET", f"{path}/timeline")).body
     assert [(entry["kind"], entry["data"]["slowModeSeconds"]) for entry in timeline] == [

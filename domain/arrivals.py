@@ -1,0 +1,423 @@
+"""A file's bytes as they come in, held by one request at a time.
+
+What came is judged by its first bytes before any of it is stored, and counted as it comes. It is made to last every so
+many bytes and seconds, and whenever the request ends, however it ends; whoever goes on later does so from there. The
+request holds a lease in the database, which it renews: it lets go when somebody else comes to write, and is taken for
+gone when it no longer renews it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
+from uuid import UUID
+
+import structlog
+
+from domain import files as rules
+from domain.errors import (
+    BadRequest,
+    ChecksumMismatch,
+    EncountersError,
+    Locked,
+    TooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from media.types import HEAD_BYTES, FileType
+from realtime.events import Event
+from store import files, uploads
+from store.errors import Away
+from store.files import File
+from store.objects.objects import ObjectMissing
+from store.objects.objects import Upload as Stored
+from store.uploads import Upload
+
+if TYPE_CHECKING:
+    from domain.uploads import Admission, Uploads
+
+#: Seconds that the lease is good for, and between two renewals of it, at which is also seen who else wants it.
+LEASE_SECONDS: Final = 15.0
+BEAT_SECONDS: Final = 1.0
+#: A connection from which nothing comes for so many seconds is of no use any more.
+IDLE_SECONDS: Final = 60.0
+#: What came is made to last every so many bytes (a multiple of the parts that a bucket takes), or seconds.
+KEEP_BYTES: Final = 16 * 1024 * 1024
+KEEP_SECONDS: Final = 10.0
+#: Seconds for making it last when the request ends.
+LAST_KEEP_SECONDS: Final = 10.0
+
+#: Why a request is made to stop reading.
+Interruption = Literal["wanted", "leaving"]
+
+logger = structlog.get_logger(__name__)
+
+
+def too_long(length: int) -> TooLarge:
+    return TooLarge(f"The upload was announced with {length} bytes, and more than that came.", code="upload_too_long")
+
+
+class SentTooSlowly(BadRequest):
+    """Nothing came for too long: the connection is of no more use."""
+
+    default_code = "body_too_slow"
+
+
+class Checksum(Protocol):
+    """A running hash, such as hashlib's, of what comes."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+class Arrival:
+    """The one request that writes to an upload. Made by :meth:`domain.uploads.Uploads.arrive`, used in `async with`."""
+
+    def __init__(self, doors: Uploads, file: File, upload: Upload, holder: UUID) -> None:
+        self.file = file
+        self.upload = upload
+        self._doors = doors
+        self._holder = holder
+        self._watchers = list(dict.fromkeys((file.owner_id, *upload.watchers)))
+        families = None if upload.families is None else frozenset(upload.families)
+        self._limits = doors.limits(file.purpose, families)
+        self._max_bytes = self._limits.max_bytes
+        self._type: FileType | None = None
+        #: The first bytes, until there are enough of them to tell the type by; then HEAD_BYTES of them.
+        self._head = bytearray(upload.head)
+        self._offset = upload.offset
+        self._stored: Stored | None = None
+        #: What stands in the database: see `_write_down`.
+        self._kept = (upload.offset, upload.head, upload.state)
+        self._kept_at = time.monotonic()
+        #: The store is being written to: what breaks off then leaves it as nobody knows.
+        self._writing = False
+        self._reading: asyncio.Timeout | None = None
+        self._interrupted: Interruption | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._shown_offset = -1
+        self._over = False
+
+    @property
+    def offset(self) -> int:
+        """Bytes that have come, in this request and before it."""
+        return self._offset
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.upload.expires_at
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more is to be done: the file was taken, refused or given up."""
+        return self._over
+
+    @property
+    def is_whole(self) -> bool:
+        return self.upload.length is not None and self._offset == self.upload.length
+
+    async def __aenter__(self) -> Self:
+        if len(self._head) >= HEAD_BYTES:
+            await self._judge()
+        self._doors.arrivals.add(self)
+        self._beating = asyncio.create_task(self._beat_forever(), name="upload-lease")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._doors.arrivals.discard(self)
+        if self._beating is not None:
+            self._beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._beating
+        self._drop()
+        if not self._over:
+            # Should it not succeed, the lease ends by itself.
+            with contextlib.suppress(Away):
+                await uploads.let_go(self._doors.pool, self.file.id, self._holder)
+
+    def interrupt(self, why: Interruption) -> None:
+        """Have the request end as soon as it waits for bytes."""
+        self._interrupted = why
+        if self._reading is not None and not self._reading.expired():
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+    async def take(
+        self, chunks: AsyncIterator[bytes], *, checksum: Checksum | None = None, expected: bytes = b""
+    ) -> None:
+        """Take in what comes, to its end. What came before an end that was none is kept where the upload can resume.
+
+        With a `checksum` nothing is kept unless its digest is the `expected` one in the end: ChecksumMismatch.
+
+        Raises UnsupportedMediaType and TooLarge, after which the upload is over (not so `upload_too_long`: more than
+        announced); SentTooSlowly; Locked, Unavailable where the request was interrupted; Away; and what `chunks`
+        raises.
+        """
+        refused: EncountersError | None = None
+        try:
+            while chunk := await self._next(chunks):
+                if checksum is not None:
+                    checksum.update(chunk)
+                try:
+                    for piece in self._pieces(chunk) if refused is None else ():
+                        await self._add(piece)
+                        if checksum is None:
+                            await self._keep_now_and_then()
+                except (TooLarge, UnsupportedMediaType) as error:
+                    refused = error
+                    if checksum is None:
+                        break
+                    # Perhaps it was not what was sent: the checksum will tell.
+        except BaseException:
+            await self._keep_what_came(checksum)
+            raise
+        if checksum is not None and not hmac.compare_digest(checksum.digest(), expected):
+            raise ChecksumMismatch("What came does not have the checksum that was sent with it; nothing was kept.")
+        if refused is not None:
+            await self._refuse(refused, checksum)
+            raise refused
+
+    async def keep(self) -> None:
+        """Make last what came. Raises Locked where somebody else took over, Away."""
+        kept_offset, _, state = self._kept
+        head = bytes(self._head[:HEAD_BYTES])
+        # What the store does not have yet lasts only as far as it stands in the head.
+        offset = min(self._offset, max(kept_offset, len(head)))
+        if self._stored is not None:
+            self._writing = True
+            state, offset = await self._stored.keep(), self._offset
+            self._stored = None
+            self._writing = False
+        self._kept_at = time.monotonic()
+        await self._write_down(offset, head, state)
+
+    async def restart(self) -> None:
+        """Begin from the first byte again, whatever came before: for what is sent in one go."""
+        state = self._kept[2]
+        self._offset = 0
+        self._head.clear()
+        if state is not None:
+            await uploads.give_up_later(self._doors.pool, self.file.key, state, seconds=LEASE_SECONDS)
+        await self._write_down(0, b"", None)
+        if state is not None:
+            await self._doors.give_up(self.file.key, state)
+
+    async def finish(self, admission: Admission | None = None) -> File:
+        """The file is whole; it is `ready`, or `processing`. `admission`: where one was not given before.
+
+        Raises BadRequest (`empty_file`), UnsupportedMediaType, TooLarge, after which the upload is over; Locked, Away.
+        """
+        try:
+            if self._offset == 0:
+                raise rules.empty()
+            if admission is not None and admission.families is not None:
+                # What it may be is known only now: it is looked at again.
+                self._limits, self._type = self._doors.limits(self.file.purpose, admission.families), None
+            if self._type is None:
+                await self._judge()
+            stored = await self._open()
+        except (BadRequest, TooLarge, UnsupportedMediaType) as error:
+            await self._refuse(error)
+            raise
+        self._writing = True
+        try:
+            await stored.finish()
+        except ObjectMissing:
+            return await self._settle_missing()
+        self._stored = None
+        self._show_progress()
+        try:
+            whole = await self._doors.complete(self.file, self._holder, size=self._offset, admission=admission)
+        except EncountersError:
+            self._over = True
+            raise
+        self._over = True
+        return whole
+
+    async def give_up(self, reason: str) -> None:
+        """The file will not be there."""
+        self._over = True
+        self._drop()
+        await self._doors.fail(self.file.id, replace(self.upload, state=self._kept[2]), reason)
+
+    # Reading
+
+    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """The next bytes; none at the end. Never interrupted but while it waits for them."""
+        self._check_interrupted()
+        try:
+            async with asyncio.timeout(IDLE_SECONDS) as self._reading:
+                return await anext(chunks, b"")
+        except TimeoutError:
+            self._check_interrupted()
+            raise SentTooSlowly(f"Nothing came for {IDLE_SECONDS:g} seconds.") from None
+        finally:
+            self._reading = None
+
+    def _check_interrupted(self) -> None:
+        if self._interrupted == "wanted":
+            raise rules.taken_over()
+        if self._interrupted == "leaving":
+            raise Unavailable("This server is about to stop; go on with the upload elsewhere.", retry_after=1)
+
+    async def _add(self, chunk: bytes) -> None:
+        length = self.upload.length
+        if length is not None and self._offset + len(chunk) > length:
+            raise too_long(length)
+        if self._offset + len(chunk) > self._max_bytes:
+            if self._type is None:
+                self._head += chunk
+                await self._judge()
+            assert self._type is not None
+            raise rules.too_large(self._type, self._max_bytes, length)
+        if self._type is not None:
+            await self._write(await self._open(), chunk)
+            self._offset += len(chunk)
+            return
+        self._head += chunk
+        self._offset += len(chunk)
+        if len(self._head) >= HEAD_BYTES or self.is_whole:
+            await self._judge()
+            await self._open()
+
+    async def _judge(self) -> None:
+        found, self._max_bytes = rules.judged(
+            self._limits, bytes(self._head[:HEAD_BYTES]), size=self.upload.length, mime_wanted=self.upload.mime_wanted
+        )
+        self._type = found
+        if self.file.mime != found.mime:
+            name = rules.named_as(self.file.name, found)
+            await files.save_type(self._doors.pool, self.file.id, mime=found.mime, name=name)
+            self.file = replace(self.file, mime=found.mime, name=name)
+
+    async def _open(self) -> Stored:
+        """The file in the store, which has everything that came before."""
+        if self._stored is not None:
+            return self._stored
+        objects, key = self._doors.objects, self.file.key
+        offset, head, state = self._kept
+        if state is None:
+            assert self._type is not None, "nothing is stored before it was judged"
+            state = await objects.begin(key, self._type.mime)
+            # Noted before there is anything: should this worker die, it is known what is to go.
+            await self._write_down(offset, head, state)
+        try:
+            stored = await objects.resume(key, state)
+        except ObjectMissing:
+            await self._settle_missing()
+            raise rules.finished() from None
+        self._stored = stored
+        if stored.offset < len(self._head):
+            # So far it was only looked at.
+            await self._write(stored, bytes(self._head[stored.offset :]))
+        del self._head[HEAD_BYTES:]
+        return stored
+
+    async def _write(self, stored: Stored, data: bytes) -> None:
+        self._writing = True
+        try:
+            await stored.write(data)
+        except ObjectMissing:
+            # A bucket says so only when it is given something.
+            await self._settle_missing()
+            raise rules.finished() from None
+        self._writing = False
+
+    async def _settle_missing(self) -> File:
+        """The store knows nothing of the upload: it was finished, or swept. Raises NotFound of the latter."""
+        self._over = True
+        if await self._doors.lies_whole(self.file, self.upload):
+            return await self._doors.complete(self.file, self._holder, size=self.upload.length or 0)
+        await self._doors.fail(self.file.id, self.upload, "What had come of it was lost.")
+        raise rules.unknown_upload()
+
+    async def _refuse(self, error: EncountersError, checksum: Checksum | None = None) -> None:
+        """The file is none that is taken: the upload is over, and nothing of it stays. Of more than was announced,
+        what was announced stays."""
+        if error.code == "upload_too_long" and self.upload.resumable:
+            await self._keep_what_came(checksum)
+        else:
+            await self.give_up(error.message)
+
+    # Keeping
+
+    async def _keep_now_and_then(self) -> None:
+        if not self.upload.resumable or self._stored is None:
+            return
+        if self._offset % KEEP_BYTES == 0 or time.monotonic() - self._kept_at >= KEEP_SECONDS:
+            await self.keep()
+
+    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """The chunk, cut where what came is made to last: a bucket has whole parts there, and nothing beside them."""
+        room = KEEP_BYTES - self._offset % KEEP_BYTES
+        yield chunk[:room]
+        if len(chunk) > room:
+            yield chunk[room:]
+
+    async def _keep_what_came(self, checksum: Checksum | None) -> None:
+        """As the request breaks off: what cannot be kept now has to be sent again."""
+        if checksum is not None or not self.upload.resumable or self._writing or self._offset == self._kept[0]:
+            return
+        try:
+            async with asyncio.timeout(LAST_KEEP_SECONDS):
+                await self.keep()
+        except (Away, Locked, TimeoutError) as error:
+            logger.info("upload.not_kept", file=str(self.file.id), reason=str(error))
+
+    async def _write_down(self, offset: int, head: bytes, state: str | None) -> None:
+        expires_at = datetime.now(UTC) + self._doors.settings.expiry if self.upload.resumable else None
+        if not await uploads.save(
+            self._doors.pool, self.file.id, self._holder, offset=offset, head=head, state=state, expires_at=expires_at
+        ):
+            self._over = True
+            raise rules.taken_over()
+        self._kept = (offset, head, state)
+        if expires_at is not None:
+            self.upload = replace(self.upload, expires_at=expires_at)
+
+    def _drop(self) -> None:
+        if self._stored is not None:
+            self._stored.drop()
+            self._stored = None
+
+    # Beside it
+
+    async def _beat_forever(self) -> None:
+        """Renew the lease, see whether somebody else wants it, and show how far it has come."""
+        good_until = time.monotonic() + LEASE_SECONDS
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                if await uploads.hold_on(self._doors.pool, self.file.id, self._holder, seconds=LEASE_SECONDS):
+                    good_until = time.monotonic() + LEASE_SECONDS - BEAT_SECONDS
+                elif not self._over:
+                    self.interrupt("wanted")
+            except Away:
+                if time.monotonic() > good_until:
+                    self.interrupt("wanted")
+            self._show_progress()
+
+    def _show_progress(self) -> None:
+        if self._offset == self._shown_offset:
+            return
+        self._shown_offset = self._offset
+        file = self.file
+        data = {
+            "upload_id": file.id,
+            "purpose": file.purpose,
+            "session_id": file.session_id,
+            "course_id": file.course_id,
+            "name": file.name,
+            "received": self._offset,
+            "total": self.upload.length if self.upload.length is not None else max(file.size, self._offset),
+        }
+        self._doors.live.tell_people(self._watchers, Event(name="uploadProgress", data=data))

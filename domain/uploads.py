@@ -1,0 +1,393 @@
+"""Taking files in: one act, whichever way the bytes come (a form, a resumable upload, a one-time address).
+
+A file is announced (:meth:`Uploads.create`): who may, how large, whether there is room for it. Its bytes come through
+an :class:`domain.arrivals.Arrival`, which one request at a time holds. When it is whole (:meth:`Uploads.complete`) it
+is ready, or, if it is film or sound, looked through first (:mod:`domain.processing`). Nobody reads it before.
+
+Those whose purpose a file serves (recordings, course content) say who may send one, and follow what becomes of it:
+see :class:`Hooks`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+from uuid import UUID, uuid4
+
+import structlog
+
+from domain import access, courses
+from domain import files as rules
+from domain.arrivals import LEASE_SECONDS, Arrival
+from domain.errors import (
+    BadRequest,
+    EncountersError,
+    Locked,
+    TooLarge,
+    TooManyRequests,
+    UnsupportedMediaType,
+)
+from domain.files import Limits
+from domain.identity import Identity
+from domain.live import Live
+from media.types import Family
+from store import files, uploads
+from store.database import Connection, Executor
+from store.errors import Away, translated
+from store.files import File, Purpose
+from store.ids import new_id
+from store.objects.objects import ObjectStore
+from store.uploads import Upload
+
+#: Files of one person that are on their way at a time.
+MAX_ON_THEIR_WAY: Final = 20
+#: Seconds after which it is worth trying again where there are too many.
+TRY_AGAIN_SECONDS: Final = 60
+#: Seconds within which whoever writes lets go when somebody else wants to; and between two looks whether they have.
+TAKE_OVER_SECONDS: Final = 8.0
+TAKE_OVER_LOOK_SECONDS: Final = 0.2
+#: How long a file that is sent in one go may be on its way before it is given up for lost.
+ONE_GO_EXPIRY: Final = timedelta(hours=6)
+#: For how long a one-time address takes its file.
+ONCE_EXPIRY: Final = timedelta(minutes=15)
+
+EXPIRED: Final = "The upload was not finished in time."
+TERMINATED: Final = "The upload was given up."
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admission:
+    """Leave to send a file: where it belongs, and what those whose purpose it serves note down with it (`details`,
+    JSON). `families` narrows what may be sent; `watchers` are told of its progress beside whoever sends it."""
+
+    session_id: UUID | None = None
+    course_id: UUID | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    families: frozenset[Family] | None = None
+    watchers: Sequence[str] = ()
+
+
+#: What is shown once a transaction is committed.
+Shown = Callable[[], None]
+
+
+class Hooks(Protocol):
+    """What those whose purpose a file serves have to say. One object per purpose, in :attr:`Uploads.hooks`."""
+
+    async def admit(self, executor: Executor, identity: Identity, fields: Mapping[str, str]) -> Admission:
+        """Leave to send a file, for a resumable upload: `fields` are what its metadata say (`session_id`, `course_id`,
+        `recording_id`, `title`, …). Raises what is to be answered: NotFound, Forbidden, BadRequest, Conflict."""
+
+    async def moved(self, connection: Connection, file: File) -> Shown | None:
+        """In the transaction in which a file was announced (`uploading`), came in whole (`processing`) or became
+        `ready` or `failed` (see :attr:`File.state`); never twice the same, but any may be left out before the last.
+        What it answers is called after the commit. What it raises undoes the transaction.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadSettings:
+    """`quota_bytes`: what one person's files may take, 0 for any. `expiry`: of a resumable upload that rests."""
+
+    max_recording_bytes: int
+    quota_bytes: int
+    expiry: timedelta
+
+
+class Uploads:
+    """This worker's way of taking files in. `whole()` is called when there is a file to be looked through."""
+
+    def __init__(self, live: Live, objects: ObjectStore, settings: UploadSettings) -> None:
+        self.live = live
+        self.pool = live.pool
+        self.objects = objects
+        self.settings = settings
+        self.hooks: dict[Purpose, Hooks] = {}
+        self.whole: Callable[[], None] = lambda: None
+        self.arrivals: set[Arrival] = set()
+        self._link_key: bytes | None = None
+
+    async def link_key(self) -> bytes:
+        """What links are signed with."""
+        if self._link_key is None:
+            self._link_key = await files.link_key(self.pool)
+        return self._link_key
+
+    def stop(self) -> None:
+        """Have every request that sends a file end, with what came kept: this worker takes its leave."""
+        for arrival in list(self.arrivals):
+            arrival.interrupt("leaving")
+
+    def limits(self, purpose: Purpose, families: frozenset[Family] | None = None) -> Limits:
+        return rules.limits_of(purpose, max_recording_bytes=self.settings.max_recording_bytes, families=families)
+
+    async def admit(self, identity: Identity, purpose: Purpose, fields: Mapping[str, str]) -> Admission:
+        """Leave to send a file, by what its sender says of it. Raises NotFound, Forbidden, BadRequest, Conflict."""
+        hooks = self.hooks.get(purpose)
+        if hooks is not None:
+            return await hooks.admit(self.pool, identity, fields)
+        return await _ADMIT[purpose](self.pool, identity, fields)
+
+    async def create(
+        self,
+        identity: Identity,
+        purpose: Purpose,
+        admission: Admission | None,
+        *,
+        name: str,
+        length: int | None,
+        at_most: int | None = None,
+        mime_wanted: str | None = None,
+        metadata: str = "",
+        expiry: timedelta | None = None,
+    ) -> File:
+        """Announce a file of `length` bytes; None where only its end will tell, of `at_most` so many then.
+
+        Without an admission, one is given when it is whole (:meth:`Arrival.finish`). With an `expiry` it is not
+        resumable. Raises TooLarge (`file_too_large`, `quota_exceeded`), TooManyRequests, BadRequest (`empty_file`).
+        """
+        limits = self.limits(purpose, admission.families if admission else None)
+        if length is not None:
+            rules.check_size(limits, length)
+        size = length if length is not None else min(limits.max_bytes, at_most or limits.max_bytes)
+        quota = self.settings.quota_bytes
+        file_id = new_id()
+        with translated():
+            async with self.pool.acquire() as connection, connection.transaction():
+                taken = await files.usage(connection, identity.user_id)
+                if taken.uploading >= MAX_ON_THEIR_WAY:
+                    raise TooManyRequests(
+                        f"{MAX_ON_THEIR_WAY} of your files are on their way already; finish those first, or end them.",
+                        code="too_many_uploads",
+                        retry_after=TRY_AGAIN_SECONDS,
+                    )
+                if quota and taken.bytes + size > quota:
+                    raise rules.over_quota(quota, taken.bytes, size)
+                file = await files.insert(
+                    connection,
+                    file_id=file_id,
+                    key=f"{purpose}/{file_id}",
+                    owner_id=identity.user_id,
+                    purpose=purpose,
+                    name=rules.clean_name(name),
+                    size=size,
+                    session_id=admission.session_id if admission else None,
+                    course_id=admission.course_id if admission else None,
+                    details=admission.details if admission else {},
+                )
+                await uploads.insert(
+                    connection,
+                    file_id=file_id,
+                    length=length,
+                    metadata=metadata,
+                    mime_wanted=mime_wanted,
+                    families=sorted(admission.families) if admission and admission.families else None,
+                    watchers=list(admission.watchers) if admission else [],
+                    resumable=expiry is None,
+                    expires_at=datetime.now(UTC) + (expiry or self.settings.expiry),
+                )
+                shown = await self.moved(connection, file) if admission else None
+        _show(shown)
+        return file
+
+    async def find(self, identity: Identity, file_id: UUID) -> tuple[File, Upload | None]:
+        """A file that the identity sends, and its upload unless that is over. Raises NotFound, also for others'."""
+        file = await files.find(self.pool, file_id)
+        if file is None or file.owner_id != identity.user_id:
+            raise rules.unknown_upload()
+        if file.state == "failed":
+            raise rules.unknown_upload(file.reason)
+        return file, await uploads.find(self.pool, file_id)
+
+    async def rested(self, identity: Identity, file_id: UUID) -> tuple[File, Upload | None]:
+        """As :meth:`find`, with nobody writing any more: how far it has come is how far it will stay."""
+        file, upload = await self.find(identity, file_id)
+        deadline = time.monotonic() + TAKE_OVER_SECONDS
+        # Whoever writes may be on another worker: the database is where they meet.
+        while upload is not None and await uploads.want(self.pool, file_id) and time.monotonic() < deadline:
+            await asyncio.sleep(TAKE_OVER_LOOK_SECONDS)
+            file, upload = await self.find(identity, file_id)
+        if upload is not None:
+            file, upload = await self.find(identity, file_id)  # what was written as they let go
+        return file, upload
+
+    async def arrive(self, file: File) -> Arrival:
+        """Take the lease of a file's upload: whoever writes to it lets go. Use it as a context manager.
+
+        Raises Locked where they do not, NotFound, Conflict (`upload_finished`).
+        """
+        holder = uuid4()
+        deadline = time.monotonic() + TAKE_OVER_SECONDS
+        while (upload := await uploads.take(self.pool, file.id, holder, seconds=LEASE_SECONDS)) is None:
+            found = await files.find(self.pool, file.id)
+            if found is None or found.state == "failed":
+                raise rules.unknown_upload(found.reason if found else None)
+            if found.state != "uploading":
+                raise rules.finished()
+            if time.monotonic() >= deadline:
+                raise rules.taken_over()
+            await uploads.want(self.pool, file.id)
+            await asyncio.sleep(TAKE_OVER_LOOK_SECONDS)
+        return Arrival(self, file, upload, holder)
+
+    async def complete(self, file: File, holder: UUID, *, size: int, admission: Admission | None = None) -> File:
+        """A file lies whole in the object store. Raises Locked where somebody else took over, and what those whose
+        purpose it serves raise of it: then it has failed."""
+        try:
+            with translated():
+                async with self.pool.acquire() as connection, connection.transaction():
+                    whole, shown = await self._complete_locked(connection, file, holder, size, admission)
+        except Locked:
+            raise
+        except EncountersError as error:
+            await self.fail(file.id, None, error.message)
+            if await files.find(self.pool, file.id) is None:
+                # Deleted as it came in: its object may be younger than the note that it is to go.
+                await files.delete_object_later(self.pool, file.key)
+            raise
+        _show(shown)
+        if whole.state == "processing":
+            self.whole()
+        return whole
+
+    async def _complete_locked(
+        self, connection: Connection, file: File, holder: UUID, size: int, admission: Admission | None
+    ) -> tuple[File, Shown | None]:
+        if await files.locked(connection, file.id) is None:
+            raise rules.unknown_upload()
+        if not await uploads.delete(connection, file.id, holder):
+            raise rules.taken_over()
+        if admission is not None:
+            await files.save_place(
+                connection,
+                file.id,
+                session_id=admission.session_id,
+                course_id=admission.course_id,
+                details=admission.details,
+            )
+        state: files.State = "ready" if rules.TYPES[file.mime].demuxer is None else "processing"
+        whole = await files.save_whole(connection, file.id, size=size, state=state)
+        return whole, await self.moved(connection, whole)
+
+    async def fail(self, file_id: UUID, upload: Upload | None, reason: str) -> None:
+        """A file that was on its way will not be there: its bytes go, and those whose purpose it serves are told."""
+        with translated():
+            async with self.pool.acquire() as connection, connection.transaction():
+                file = await files.locked(connection, file_id)
+                if file is None or file.state != "uploading":
+                    return
+                failed = await files.save_failed(connection, file_id, reason)
+                shown = await self.moved_to_failed(connection, failed)
+        _show(shown)
+        if upload is not None and upload.state is not None:
+            await self.give_up(file.key, upload.state)
+
+    async def give_up(self, key: str, state: str) -> None:
+        """Remove what an upload has written, which is noted as to go: what cannot be reached now, the sweeper will."""
+        with contextlib.suppress(Away):
+            await self.objects.give_up(key, state)
+            await uploads.given_up(self.pool, key, state)
+
+    async def terminate(self, identity: Identity, file_id: UUID) -> None:
+        """Give an upload up. Raises NotFound, Conflict (`upload_finished`), Locked."""
+        file, upload = await self.find(identity, file_id)
+        if upload is None:
+            raise rules.finished()
+        async with await self.arrive(file) as arrival:
+            await self.fail(file.id, arrival.upload, TERMINATED)
+
+    async def settle(self, file: File, upload: Upload, holder: UUID) -> None:
+        """What becomes of an upload that nobody goes on with, of which the holder has the lease: the file is whole, if
+        all of it is there, else it has failed. Raises Away, and what it was refused for."""
+        try:
+            async with Arrival(self, file, upload, holder) as arrival:
+                if await self.lies_whole(file, upload):
+                    await self.complete(file, holder, size=upload.length or 0)
+                elif arrival.is_whole:
+                    await arrival.finish()
+                else:
+                    await arrival.give_up(EXPIRED)
+        except (TooLarge, UnsupportedMediaType) as error:
+            # Perhaps of what came before such files were refused.
+            await self.fail(file.id, upload, error.message)
+            raise
+
+    async def lies_whole(self, file: File, upload: Upload) -> bool:
+        """Whether all of a file lies under its key already: whoever finished it was gone before it was noted down."""
+        if upload.length is None or not file.mime:
+            return False
+        found = await self.objects.stat(file.key)
+        return found is not None and found.size == upload.length
+
+    async def moved(self, connection: Connection, file: File) -> Shown | None:
+        """Tell those whose purpose a file serves what became of it, in the transaction in which it did."""
+        hooks = self.hooks.get(file.purpose)
+        return None if hooks is None else await hooks.moved(connection, file)
+
+    async def moved_to_failed(self, connection: Connection, file: File) -> Shown | None:
+        """As :meth:`moved`, of a file that has failed: it has, whatever they think of it."""
+        try:
+            async with connection.transaction():
+                return await self.moved(connection, file)
+        except EncountersError as error:
+            logger.info("uploads.failure_not_taken", file=str(file.id), reason=error.message)
+            return None
+
+
+def _show(shown: Shown | None) -> None:
+    if shown is not None:
+        shown()
+
+
+# Who may send what, where nobody has said more
+
+
+async def _admit_recording(executor: Executor, identity: Identity, fields: Mapping[str, str]) -> Admission:
+    session, member = await access.enter(executor, access.session_ref(_required(fields, "session_id")), identity)
+    access.require_host(member, "Only the tutor can upload recordings")
+    return Admission(session_id=session.id, watchers=[session.host_id])
+
+
+async def _admit_to_course(executor: Executor, identity: Identity, fields: Mapping[str, str]) -> Admission:
+    course = await courses.read(executor, id_in(fields, "course_id"))
+    courses.require_instructor(course, identity)
+    return Admission(course_id=course.id)
+
+
+async def _admit_document(_executor: Executor, _identity: Identity, _fields: Mapping[str, str]) -> Admission:
+    return Admission()
+
+
+_ADMIT: Final[Mapping[Purpose, Callable[[Executor, Identity, Mapping[str, str]], Awaitable[Admission]]]] = {
+    "recording": _admit_recording,
+    "content": _admit_to_course,
+    "document": _admit_document,
+    "thumbnail": _admit_to_course,
+}
+
+
+def _required(fields: Mapping[str, str], name: str) -> str:
+    value = fields.get(name, "").strip()
+    if not value:
+        raise missing_field(name)
+    return value
+
+
+def id_in(fields: Mapping[str, str], name: str) -> UUID:
+    """The id in a field. Raises BadRequest where it is missing or none."""
+    try:
+        return UUID(_required(fields, name))
+    except ValueError:
+        problem = "is not an id"
+        raise BadRequest(f"{name}: {problem}.", code="validation_failed", fields={name: problem}) from None
+
+
+def missing_field(name: str) -> BadRequest:
+    return BadRequest(f"{name} is required.", code="validation_failed", fields={name: "is required"})

@@ -1,0 +1,46 @@
+"""Signed links to files, for the answers to one request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from aiohttp import web
+
+from domain.links import Link, Use, signed
+from handlers.addresses import public_origin
+from handlers.http.keys import DOWNLOAD_LINK_SECONDS, TRUSTED_PROXIES, UPLOADS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Links:
+    """Makes links that all expire at the same time."""
+
+    origin: str
+    key: bytes
+    expires_at: datetime
+
+    def read(self, file_id: UUID) -> str:
+        """To a file, to be shown where it can be."""
+        return self._link("read", file_id)
+
+    def save(self, file_id: UUID) -> str:
+        """To a file, to be saved."""
+        return self._link("read", file_id, attachment=True)
+
+    def of_content(self, file_id: UUID, thumbnail: bool) -> str:
+        """To a file, or to the picture that was taken from it."""
+        return self._link("thumbnail" if thumbnail else "read", file_id)
+
+    def _link(self, use: Use, file_id: UUID, *, attachment: bool = False) -> str:
+        link = Link(use=use, file_id=file_id, expires_at=int(self.expires_at.timestamp()), attachment=attachment)
+        return f"{self.origin}/files/{signed(link, self.key)}"
+
+
+async def links_of(request: web.Request) -> Links:
+    return Links(
+        origin=public_origin(request, request.app[TRUSTED_PROXIES]),
+        key=await request.app[UPLOADS].link_key(),
+        expires_at=datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=request.app[DOWNLOAD_LINK_SECONDS]),
+    )

@@ -1,0 +1,95 @@
+"""Media work beside the server: a few processes at a time, each with one file, limits, and an end.
+
+Nothing that decodes what people send runs in the server's own process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from media.job import Answer, Facts, Job
+
+#: Files that are worked on at a time, per worker; the rest wait their turn.
+PROCESSES: Final = 1
+#: Seconds of the clock, and of the processor, for one file.
+SECONDS: Final = 900.0
+#: Bytes of memory that one may address. FFmpeg's libraries alone map some 400 MiB.
+MEMORY_BYTES: Final = 1536 * 1024 * 1024
+#: How much nicer than the server: lessons come first.
+NICENESS: Final = 10
+#: Bytes of an answer; it is a short document.
+MAX_ANSWER_BYTES: Final = 64 * 1024
+
+_ROOT: Final = Path(__file__).parents[1]
+
+
+class Unreadable(Exception):
+    """The file cannot be read, or asked for too much; the sentence is for whoever sent it."""
+
+
+class SourceAway(Exception):
+    """Where the file lies, or is written to, could not be reached: nothing is known of the file."""
+
+
+class Broken(Exception):
+    """The process ended before it answered. That may have been the file, or whoever is short of memory."""
+
+
+class MediaPool:
+    """Runs :class:`media.job.Job`s, `processes` at a time."""
+
+    def __init__(
+        self, *, processes: int = PROCESSES, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
+        self._places = asyncio.Semaphore(processes)
+        self._seconds = seconds
+        self._memory_bytes = memory_bytes
+
+    async def run(self, job: Job) -> Facts:
+        """What the file holds. Raises Unreadable, SourceAway, Broken; cancelled, it ends the process."""
+        async with self._places:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "media.work",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd=_ROOT,
+                env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"},
+                limit=MAX_ANSWER_BYTES,
+                preexec_fn=self._limit,
+                start_new_session=True,
+            )
+            try:
+                async with asyncio.timeout(self._seconds):
+                    said, _ = await process.communicate(msgspec.json.encode(job))
+            except TimeoutError:
+                raise Unreadable(f"The file took longer than {self._seconds:.0f} s to look through.") from None
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+        if process.returncode != 0 or not said:
+            raise Broken(f"The process that looked through the file ended with {process.returncode}.")
+        answer = msgspec.json.decode(said, type=Answer)
+        if answer.away is not None:
+            raise SourceAway(answer.away)
+        if answer.facts is None:
+            raise Unreadable(answer.problem or "The file cannot be read.")
+        return answer.facts
+
+    def _limit(self) -> None:
+        # In the child, before Python starts.
+        os.nice(NICENESS)
+        resource.setrlimit(resource.RLIMIT_AS, (self._memory_bytes, self._memory_bytes))
+        seconds = int(self._seconds) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

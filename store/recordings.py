@@ -1,0 +1,299 @@
+"""Recordings of sessions: when each ran, and the file that came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import asyncpg
+
+from store.database import Connection, Executor
+from store.errors import translated
+from store.events import LogEntry
+from store.events import append as append_event
+from store.ids import NO_END
+
+Status = Literal["recording", "processing", "completed", "failed"]
+
+#: The constraint that a second running recording of a session offends, and one on a file of another's.
+ONE_RUNNING: Final = "recordings_one_running"
+ONE_OF_EACH_FILE: Final = "recordings_one_of_each_file"
+
+#: How clients are told of each status in `recordingState`.
+STATES: Final = {"recording": "recording", "processing": "processing", "completed": "ready", "failed": "failed"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """A recording, with what is known of its file: None while there is none.
+
+    `started_at` is None for a film that was made elsewhere and sent afterwards. `uploaded_by` started it, or, once
+    there is a file, sent that. `failure` says to people why there is nothing to see.
+    """
+
+    id: UUID
+    session_id: UUID
+    uploaded_by: str
+    status: Status
+    started_at: datetime | None
+    stopped_at: datetime | None
+    file_id: UUID | None
+    duration_seconds: int | None
+    failure: str | None
+    created_at: datetime
+    updated_at: datetime
+    file_name: str | None = None
+    file_size_bytes: int | None = None
+    mime_type: str | None = None
+    file_key: str | None = None
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> Recording:
+        return cls(**{name: row[name] for name in cls.__slots__})
+
+
+_SELECT: Final = """
+    SELECT r.*, f.name AS file_name, f.size AS file_size_bytes, f.mime AS mime_type, f.key AS file_key
+    FROM recordings r LEFT JOIN files f ON f.id = r.file_id
+"""
+
+
+async def start(connection: Connection, session_id: UUID, *, recording_id: UUID, started_by: str) -> LogEntry:
+    """Begin a recording, and log it. Inside a transaction; the database refuses a second one: ONE_RUNNING."""
+    started_at: datetime = await connection.fetchval(
+        """
+        INSERT INTO recordings (id, session_id, uploaded_by, status, started_at)
+        VALUES ($1, $2, $3, 'recording', clock_timestamp()) RETURNING started_at
+        """,
+        recording_id,
+        session_id,
+        started_by,
+    )
+    return await log_state(connection, session_id, recording_id, "recording", at=started_at, user_id=started_by)
+
+
+async def stop_running(
+    connection: Connection, session_id: UUID, *, stopped_by: str | None, before: datetime | None = None
+) -> LogEntry | None:
+    """End the recording that runs in a session, if one does, and log it: its file is waited for from now on.
+
+    Inside a transaction that holds the session's row. `before`: only one that began before. `stopped_by` None: time
+    did it.
+    """
+    row = await connection.fetchrow(
+        """
+        UPDATE recordings SET status = 'processing', stopped_at = clock_timestamp(), updated_at = now(),
+            duration_seconds = floor(extract(epoch FROM clock_timestamp() - started_at))
+        WHERE session_id = $1 AND status = 'recording' AND started_at < coalesce($2::timestamptz, 'infinity')
+        RETURNING id, stopped_at
+        """,
+        session_id,
+        before,
+    )
+    if row is None:
+        return None
+    return await log_state(connection, session_id, row["id"], "processing", at=row["stopped_at"], user_id=stopped_by)
+
+
+async def log_state(
+    connection: Connection,
+    session_id: UUID,
+    recording_id: UUID,
+    status: Status,
+    *,
+    at: datetime,
+    user_id: str | None,
+) -> LogEntry:
+    """Write a recording's new state into the session's log."""
+    data: dict[str, Any] = {"state": STATES[status], "recording_id": recording_id, "at": at}
+    return await append_event(connection, session_id, kind="recording_state", user_id=user_id, data=data)
+
+
+async def add_file(connection: Connection, recording_id: UUID, file_id: UUID, *, uploaded_by: str) -> bool:
+    """Give a file to a recording that waits for one, or runs still. False: it has one, or it is gone or has failed."""
+    row = await connection.fetchrow(
+        """
+        UPDATE recordings SET file_id = $2, uploaded_by = $3, status = 'processing', updated_at = now(),
+            stopped_at = CASE WHEN started_at IS NOT NULL THEN coalesce(stopped_at, clock_timestamp()) END
+        WHERE id = $1 AND file_id IS NULL AND status IN ('recording', 'processing') RETURNING id
+        """,
+        recording_id,
+        file_id,
+        uploaded_by,
+    )
+    return row is not None
+
+
+async def insert_with_file(
+    connection: Connection, session_id: UUID, *, recording_id: UUID, file_id: UUID, uploaded_by: str
+) -> None:
+    """A recording that was made elsewhere: it begins with its file."""
+    await connection.execute(
+        """
+        INSERT INTO recordings (id, session_id, uploaded_by, status, file_id) VALUES ($1, $2, $3, 'processing', $4)
+        """,
+        recording_id,
+        session_id,
+        uploaded_by,
+        file_id,
+    )
+
+
+async def finish(
+    connection: Connection,
+    recording_id: UUID,
+    status: Status,
+    *,
+    seconds: float | None = None,
+    failure: str | None = None,
+) -> bool:
+    """Say what became of a recording that was not finished: `completed`, with how long its file plays, or `failed`.
+
+    False: it is finished already, or gone.
+    """
+    row = await connection.fetchrow(
+        """
+        UPDATE recordings SET status = $2, duration_seconds = coalesce(round($3::float8)::integer, duration_seconds),
+            failure = $4, updated_at = now(),
+            stopped_at = CASE WHEN started_at IS NOT NULL THEN coalesce(stopped_at, clock_timestamp()) END
+        WHERE id = $1 AND status IN ('recording', 'processing') RETURNING id
+        """,
+        recording_id,
+        status,
+        seconds,
+        failure,
+    )
+    return row is not None
+
+
+async def drop_file(connection: Connection, recording_id: UUID) -> None:
+    """Let go of a file that failed, so that it can be swept."""
+    await connection.execute("UPDATE recordings SET file_id = NULL, updated_at = now() WHERE id = $1", recording_id)
+
+
+async def find(executor: Executor, recording_id: UUID) -> Recording | None:
+    with translated():
+        row = await executor.fetchrow(f"{_SELECT} WHERE r.id = $1", recording_id)
+    return Recording.from_row(row) if row else None
+
+
+async def of_file(executor: Executor, file_id: UUID) -> Recording | None:
+    """The recording whose file this is."""
+    with translated():
+        row = await executor.fetchrow(f"{_SELECT} WHERE r.file_id = $1", file_id)
+    return Recording.from_row(row) if row else None
+
+
+async def running(executor: Executor, session_id: UUID) -> Recording | None:
+    with translated():
+        row = await executor.fetchrow(f"{_SELECT} WHERE r.session_id = $1 AND r.status = 'recording'", session_id)
+    return Recording.from_row(row) if row else None
+
+
+async def of_session(
+    executor: Executor, session_id: UUID, *, before: UUID | None = None, limit: int
+) -> Sequence[Recording]:
+    """The newest `limit` recordings of a session, older than the id `before`, newest first."""
+    with translated():
+        rows = await executor.fetch(
+            f"{_SELECT} WHERE r.session_id = $1 AND r.id < $2 ORDER BY r.session_id DESC, r.id DESC LIMIT $3",
+            session_id,
+            NO_END if before is None else before,
+            limit,
+        )
+    return [Recording.from_row(row) for row in rows]
+
+
+async def delete(connection: Connection, recording_id: UUID) -> bool:
+    """Take a recording out. Its file stays, nobody's: whoever deletes it does so in the same transaction."""
+    row = await connection.fetchrow("DELETE FROM recordings WHERE id = $1 RETURNING id", recording_id)
+    return row is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """When a recording ran; it may run still."""
+
+    id: UUID
+    started_at: datetime
+    stopped_at: datetime | None
+
+
+async def spans(executor: Executor, session_id: UUID, *, limit: int) -> Sequence[Span]:
+    """When the newest `limit` recordings of a session ran, newest first, without those that were made elsewhere."""
+    with translated():
+        rows = await executor.fetch(
+            """
+            SELECT id, started_at, stopped_at FROM recordings
+            WHERE session_id = $1 AND started_at IS NOT NULL ORDER BY session_id DESC, id DESC LIMIT $2
+            """,
+            session_id,
+            limit,
+        )
+    return [Span(id=row["id"], started_at=row["started_at"], stopped_at=row["stopped_at"]) for row in rows]
+
+
+# For those who look after them
+
+
+async def left_running(executor: Executor, *, before: datetime, limit: int) -> Sequence[UUID]:
+    """Sessions in which a recording runs that began before that time."""
+    with translated():
+        rows = await executor.fetch(
+            """
+            SELECT session_id FROM recordings
+            WHERE status IN ('recording', 'processing') AND updated_at < $1
+              AND status = 'recording' AND started_at < $1
+            ORDER BY updated_at LIMIT $2
+            """,
+            before,
+            limit,
+        )
+    return [row["session_id"] for row in rows]
+
+
+async def without_a_file(executor: Executor, *, before: datetime, limit: int) -> Sequence[Recording]:
+    """Recordings that were stopped before that time and whose file never came."""
+    with translated():
+        rows = await executor.fetch(
+            f"""
+            {_SELECT} WHERE r.status IN ('recording', 'processing') AND r.updated_at < $1
+              AND r.status = 'processing' AND r.file_id IS NULL
+            ORDER BY r.updated_at LIMIT $2
+            """,
+            before,
+            limit,
+        )
+    return [Recording.from_row(row) for row in rows]
+
+
+async def give_up(connection: Connection, recording_id: UUID, *, failure: str) -> bool:
+    """Say of a recording that it has failed, if it waits for its file still."""
+    row = await connection.fetchrow(
+        """
+        UPDATE recordings SET status = 'failed', failure = $2, updated_at = now()
+        WHERE id = $1 AND status = 'processing' AND file_id IS NULL RETURNING id
+        """,
+        recording_id,
+        failure,
+    )
+    return row is not None
+
+
+async def older_than(connection: Connection, first_kept: UUID, *, limit: int) -> Sequence[Recording]:
+    """The oldest recordings with ids below `first_kept`, held until commit.
+
+    Those that run still, or whose file is on its way through, are left out.
+    """
+    rows = await connection.fetch(
+        f"""
+        {_SELECT} WHERE r.id < $1 AND r.status IN ('completed', 'failed')
+        ORDER BY r.id LIMIT $2 FOR UPDATE OF r SKIP LOCKED
+        """,
+        first_kept,
+        limit,
+    )
+    return [Recording.from_row(row) for row in rows]

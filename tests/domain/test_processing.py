@@ -1,0 +1,176 @@
+"""Files are looked through once, by whoever is there, and what breaks off leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain import processing
+from domain.processing import MAX_TRIES, NOT_THROUGH, Processing
+from domain.sweeper import Sweeper
+from media.job import Facts, Job
+from media.pool import Broken, MediaPool, SourceAway
+from store.objects.local import LocalUpload
+from store.objects.objects import ObjectsAway
+from tests.support.apps import App, running_app
+from tests.support.media import make
+from tests.support.sending import on_their_way, send
+
+
+class Slow(MediaPool):
+    """Media work that takes as long as it is let, and writes what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def run(self, job: Job) -> Facts:
+        self.began.set()
+        await self.goes_on.wait()
+        assert job.thumbnail is not None
+        await asyncio.to_thread(Path(job.thumbnail).write_bytes, b"\xff\xd8\xff a picture")
+        return Facts(seconds=2.0, has_thumbnail=True)
+
+
+@pytest.fixture
+async def app(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
+    # The application's own does nothing in these tests.
+    monkeypatch.setattr(Processing, "start", lambda self: None)
+    async with running_app(database) as app:
+        yield app
+
+
+@pytest.fixture
+async def file_id(app: App, tmp_path: Path) -> UUID:
+    lesson_id = await app.book()
+    film = await asyncio.to_thread(lambda: make(tmp_path / "lesson.mp4").read_bytes())
+    return await send(app, "teach", film, kind="recording", session_id=str(lesson_id))
+
+
+async def row_of(app: App, file_id: UUID) -> Any:
+    return await app.pool.fetchrow("SELECT * FROM files WHERE id = $1", file_id)
+
+
+async def test_a_file_that_nobody_comes_to_the_end_of_fails(app: App, file_id: UUID, tmp_path: Path) -> None:
+    await app.pool.execute("UPDATE files SET tries = $2 WHERE id = $1", file_id, MAX_TRIES)
+    await Processing(app.uploads, Slow(), tmp_path / "work").work()
+    row = await row_of(app, file_id)
+    assert (row["state"], row["reason"]) == ("failed", NOT_THROUGH)
+
+
+async def test_a_worker_that_leaves_leaves_its_file_to_the_next_at_once(
+    app: App, file_id: UUID, tmp_path: Path
+) -> None:
+    media = Slow()
+    leaving = asyncio.create_task(Processing(app.uploads, media, tmp_path / "work").work())
+    await media.began.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    row = await row_of(app, file_id)
+    assert (row["state"], row["lease_holder"], row["tries"]) == ("processing", None, 0)
+    media.goes_on.set()
+    assert await Processing(app.uploads, media, tmp_path / "work").work() == 1
+    assert (await row_of(app, file_id))["state"] == "ready"
+    assert await asyncio.to_thread(lambda: list((tmp_path / "work").iterdir())) == []
+
+
+async def test_who_was_taken_for_gone_changes_nothing_any_more(
+    app: App, file_id: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processing, "RENEW_SECONDS", 0.1)
+    media, other = Slow(), uuid4()
+    late = asyncio.create_task(Processing(app.uploads, media, tmp_path / "work").work())
+    await media.began.wait()
+    await app.pool.execute(
+        "UPDATE files SET lease_holder = $2, lease_until = now() + interval '1 hour' WHERE id = $1", file_id, other
+    )
+    assert await late == 1
+    row = await row_of(app, file_id)
+    assert (row["state"], row["lease_holder"], row["thumbnail_key"]) == ("processing", other, None)
+
+
+async def test_objects_that_were_made_for_nothing_are_swept(app: App, file_id: UUID, tmp_path: Path) -> None:
+    media = Slow()
+    working = Processing(app.uploads, media, tmp_path / "work")
+    late = asyncio.create_task(working.work())
+    await media.began.wait()
+    await app.pool.execute("UPDATE files SET lease_holder = $2 WHERE id = $1", file_id, uuid4())
+    media.goes_on.set()
+    await late
+    [made] = await app.pool.fetch("SELECT key, due_at > now() AS later FROM objects_to_delete")
+    assert made["later"]
+    assert await app.uploads.objects.stat(made["key"]) is not None
+    await app.pool.execute("UPDATE objects_to_delete SET due_at = now()")
+    await Sweeper(app.uploads).sweep()
+    assert await app.uploads.objects.stat(made["key"]) is None
+
+
+class Failing(MediaPool):
+    """Media work that never comes to its end."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def run(self, job: Job) -> Facts:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [SourceAway("a bucket"), ObjectsAway("a bucket"), OSError(28, "no space")])
+async def test_an_outage_however_long_costs_no_file(app: App, file_id: UUID, tmp_path: Path, error: Exception) -> None:
+    working = Processing(app.uploads, Failing(error), tmp_path / "work")
+    for _ in range(MAX_TRIES + 2):
+        await working.work()
+        await app.pool.execute("UPDATE files SET lease_until = now() - interval '1 second'")
+    row = await row_of(app, file_id)
+    assert (row["state"], row["lease_holder"], row["tries"]) == ("processing", None, 0)
+
+
+async def test_a_process_that_was_killed_is_a_try_and_no_verdict(app: App, file_id: UUID, tmp_path: Path) -> None:
+    working = Processing(app.uploads, Failing(Broken("killed")), tmp_path / "work")
+    await working.work()
+    row = await row_of(app, file_id)
+    assert (row["state"], row["lease_holder"], row["tries"]) == ("processing", None, 1)
+    for _ in range(MAX_TRIES):
+        await app.pool.execute("UPDATE files SET lease_until = now() - interval '1 second'")
+        await working.work()
+    row = await row_of(app, file_id)
+    assert (row["state"], row["reason"]) == ("failed", NOT_THROUGH)
+
+
+async def test_what_a_killed_worker_left_in_the_work_folder_goes(app: App, tmp_path: Path) -> None:
+    left, young = tmp_path / "tmpleft", tmp_path / "tmpyoung"
+    for folder in (left, young):
+        folder.mkdir()
+        (folder / "remuxed.mp4").write_bytes(b"x")
+    os.utime(left, (0, 0))
+    Processing(app.uploads, Slow(), tmp_path).clear_folder()
+    assert not left.exists()
+    assert young.exists()
+
+
+async def test_what_a_killed_worker_wrote_of_an_object_is_swept(
+    app: App, file_id: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed(*_: object) -> None:
+        raise RuntimeError("nothing of it comes to run")
+
+    media = Slow()
+    media.goes_on.set()
+    monkeypatch.setattr(LocalUpload, "finish", killed)
+    monkeypatch.setattr(app.uploads, "give_up", killed)
+    with pytest.raises(RuntimeError):
+        await Processing(app.uploads, media, tmp_path / "work").work()
+    assert await on_their_way(app) == 1
+    await app.pool.execute("UPDATE uploads_to_give_up SET due_at = now()")
+    await Sweeper(app.uploads).sweep()
+    assert await on_their_way(app) == 0
+    assert await app.pool.fetchval("SELECT count(*) FROM uploads_to_give_up") == 0

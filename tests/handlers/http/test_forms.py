@@ -1,0 +1,184 @@
+"""Forms with files: taken in part by part, and refused as soon as it is known."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from domain.files import MIB
+from handlers.http import forms
+from realtime.events import Event
+from tests.support.apps import App, running_app
+from tests.support.lessons import STRANGERS
+from tests.support.media import make
+from tests.support.sending import settled
+from tests.support.tokens import mint
+
+BOUNDARY = "a-boundary"
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+@pytest.fixture
+async def app(database: str) -> AsyncIterator[App]:
+    async with running_app(database) as app:
+        yield app
+
+
+@pytest.fixture
+async def path(app: App) -> str:
+    return f"/sessions/{await app.book()}/recordings"
+
+
+def part(name: str, data: bytes, filename: str | None = None) -> bytes:
+    said = f'Content-Disposition: form-data; name="{name}"' + (f'; filename="{filename}"' if filename else "")
+    return f"--{BOUNDARY}\r\n{said}\r\n\r\n".encode() + data + b"\r\n"
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+
+
+async def pieces(*data: bytes) -> AsyncIterator[bytes]:
+    for one in data:
+        yield one
+
+
+async def test_a_form_brings_a_file_and_its_fields(app: App, path: str, tmp_path: Path) -> None:
+    film = make(tmp_path / "lesson.mp4").read_bytes()
+    sent = pieces(part("unknown", b"is passed over"), part("file", film, "../../etc/lesson 1.mp4"), END)
+    answer = await app.call("teach", "POST", path, data=sent, headers=FORM)
+    assert answer.status == 201, answer
+    row = await app.pool.fetchrow("SELECT id, name, mime, size FROM files")
+    assert row is not None
+    assert (row["name"], row["mime"], row["size"]) == ("lesson 1.mp4", "video/mp4", len(film))
+    file = await settled(app, row["id"])
+    assert file["state"] == "ready", file
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ((b"",), 400, "malformed_form"),
+        ((b"hello",), 400, "malformed_form"),
+        ((END,), 400, "validation_failed"),
+        ((part("recording_id", b"\xff"), END), 400, "validation_failed"),
+        ((part("file", b"", "x.mp4"), END), 400, "empty_file"),
+        ((part("file", b""), END), 400, "validation_failed"),
+        ((part("file", b"hello", "x.mp4"), END), 415, "unsupported_file_type"),
+        ((part("file", b"OggS" + bytes(5000), "x.ogg"),), 400, "malformed_form"),
+        ((part("file", b"OggS", "x.ogg"), part("file", b"OggS", "x.ogg"), END), 400, "validation_failed"),
+        ((part("x", b"y" * 70_000), END), 413, "too_large"),
+        ((*(part("x", b"y") for _ in range(10_000)), END), 413, "too_large"),
+        ((f"--{BOUNDARY}\r\n".encode(), b"x: y\r\n" * 1000), 400, "malformed_form"),
+        ((f"--{BOUNDARY}\r\n".encode(), b"x" * 100_000), 400, "malformed_form"),
+    ],
+    ids=str,
+)
+async def test_a_form_that_is_none_is_refused_and_leaves_nothing(
+    app: App, path: str, body: tuple[bytes, ...], status: int, code: str
+) -> None:
+    answer = await app.call("teach", "POST", path, data=pieces(*body), headers=FORM)
+    assert (answer.status, answer.error) == (status, code), answer
+    assert await app.pool.fetchval("SELECT count(*) FROM files WHERE state <> 'failed'") == 0
+    assert await app.pool.fetchval("SELECT coalesce(sum(bytes), 0) FROM file_usage") == 0
+    assert await app.pool.fetchval("SELECT count(*) FROM uploads") == 0
+
+
+async def test_what_is_no_form_is_415(app: App, path: str) -> None:
+    for content_type in ("application/json", "multipart/mixed; boundary=x", "text/plain"):
+        answer = await app.call("teach", "POST", path, data=b"{}", headers={"Content-Type": content_type})
+        assert (answer.status, answer.error) == (415, "unsupported_media_type")
+    answer = await app.call("teach", "POST", path, data=b"{}", headers={"Content-Type": "multipart/form-data"})
+    assert (answer.status, answer.error) == (400, "malformed_form")
+
+
+async def test_a_form_that_is_too_slow_is_cut(app: App, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "PART_SECONDS", 0.3)
+    gate = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield f"--{BOUNDARY}\r\n".encode()
+        await gate.wait()
+
+    answer = await app.call("teach", "POST", path, data=slow(), headers=FORM)
+    gate.set()
+    assert (answer.status, answer.error) == (400, "body_too_slow")
+
+
+async def test_who_may_not_is_told_while_the_file_is_still_on_its_way(app: App, path: str) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield part("file", b"OggS", "x.ogg")[:-2]
+        while sent < 5_000:
+            sent += 1
+            yield bytes(1000)
+            await asyncio.sleep(0.001)
+
+    for who in ("kid", *STRANGERS):
+        answer = await app.call(who, "POST", path, data=endless(), headers=FORM)
+        assert answer.status == 403, answer
+        assert answer.body["message"] == "Only the tutor can upload recordings"
+        assert sent < 5_000
+
+
+async def test_who_asks_first_sends_nothing_where_it_would_be_refused(app: App, path: str) -> None:
+    url = URL(str(app.client.make_url(path)))
+    for who, role, first in (("kid", "student", b"403"), ("teach", "teacher", b"100")):
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        lines = (
+            f"POST {path} HTTP/1.1",
+            f"Host: {url.host}",
+            f"Authorization: Bearer {mint(who, role)}",
+            f"Content-Type: {FORM['Content-Type']}",
+            "Content-Length: 1000000",
+            "Expect: 100-continue",
+        )
+        writer.write("\r\n".join((*lines, "", "")).encode())
+        status = await asyncio.wait_for(reader.readline(), 5)
+        assert status.split()[1] == first
+        writer.close()
+
+
+async def test_a_large_file_is_never_held_whole(app: App, path: str) -> None:
+    """Its pieces go on as they come: what waits in between is bounded."""
+    piece, count = random.Random(3).randbytes(MIB), 60
+    held = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal held
+        yield part("file", b"OggS" + bytes(5000), "x.ogg")[:-2]
+        for number in range(count):
+            yield piece
+            for arrival in app.uploads.arrivals:
+                held = max(held, (number + 1) * MIB - arrival.offset)
+        yield b"\r\n" + END
+
+    answer = await app.call("teach", "POST", path, data=body(), headers=FORM)
+    assert answer.status == 201, answer
+    assert held < 12 * MIB
+    assert await app.pool.fetchval("SELECT size FROM files") == count * MIB + 5004
+
+
+async def test_the_rooms_host_sees_it_come(app: App, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[set[str], Event]] = []
+    monkeypatch.setattr(app.live, "tell_people", lambda people, news: told.append((set(people), news)))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield part("file", b"OggS" + bytes(500_000), "x.ogg")[:-2]
+        await asyncio.sleep(1.3)
+        yield bytes(500_000) + b"\r\n" + END
+
+    answer = await app.call("boss", "POST", path, data=body(), headers=FORM)
+    assert answer.status == 201
+    progress = [(people, news.data) for people, news in told if news.name == "uploadProgress"]
+    assert len(progress) >= 2
+    assert all(people == {"boss", "teach"} for people, _ in progress)
+    assert progress[-1][1]["received"] == 1_000_004
+    assert str(progress[-1][1]["session_id"]) == path.split("/")[2]
+    assert progress[-1][1]["name"] == "x.ogg"

@@ -1,0 +1,185 @@
+"""Files looked through in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import av
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from media.job import Facts, Job
+from media.pool import Broken, MediaPool, SourceAway, Unreadable
+from media.types import HEAD_BYTES, type_of
+from tests.support.media import HEIGHT, RECIPES, WIDTH, make
+from tests.support.processes import HOST, free_port
+
+
+def job_for(path: Path, *, remuxed: str | None = None, muxer: str | None = None, thumbnail: str | None = None) -> Job:
+    found = type_of(path.read_bytes()[:HEAD_BYTES])
+    assert found is not None
+    assert found.demuxer is not None
+    return Job(source=str(path), demuxer=found.demuxer, remuxed=remuxed, muxer=muxer, thumbnail=thumbnail)
+
+
+async def look(
+    path: Path, *, remuxed: str | None = None, muxer: str | None = None, thumbnail: str | None = None
+) -> Facts:
+    return await MediaPool().run(job_for(path, remuxed=remuxed, muxer=muxer, thumbnail=thumbnail))
+
+
+@pytest.mark.parametrize("extension", RECIPES)
+async def test_every_type_tells_how_long_it_is_and_what_it_holds(tmp_path: Path, extension: str) -> None:
+    facts = await look(make(tmp_path / f"lesson.{extension}"))
+
+    assert facts.seconds == pytest.approx(2.0, abs=0.2)
+    has_pictures = RECIPES[extension][1] is not None
+    assert (facts.width, facts.height) == ((WIDTH, HEIGHT) if has_pictures else (None, None))
+    assert (facts.video_codec is not None) == has_pictures
+    assert facts.audio_codec is not None
+
+
+async def test_a_thumbnail_is_a_small_jpeg(tmp_path: Path) -> None:
+    thumbnail = tmp_path / "thumbnail.jpg"
+
+    facts = await look(make(tmp_path / "lesson.mp4"), thumbnail=str(thumbnail))
+
+    assert facts.has_thumbnail
+    found = type_of(thumbnail.read_bytes())
+    assert found is not None
+    assert found.name == "JPEG"
+    with av.open(str(thumbnail)) as picture:
+        assert picture.streams.video[0].width == WIDTH
+
+
+async def test_a_sound_has_no_thumbnail(tmp_path: Path) -> None:
+    facts = await look(make(tmp_path / "lesson.mp3"), thumbnail=str(tmp_path / "thumbnail.jpg"))
+
+    assert not facts.has_thumbnail
+
+
+async def test_a_browsers_recording_gets_the_duration_and_the_cues_that_it_lacks(tmp_path: Path) -> None:
+    recorded, whole = make(tmp_path / "lesson.webm", seconds=5, live=True), tmp_path / "whole.webm"
+    with av.open(str(recorded)) as container:
+        assert container.duration is None, "as MediaRecorder writes it"
+
+    facts = await look(recorded, remuxed=str(whole), muxer="webm")
+
+    assert facts.was_remuxed
+    assert facts.seconds == pytest.approx(5.0, abs=0.2)
+    cues = bytes.fromhex("1c53bb6b")
+    assert whole.read_bytes().find(cues) < whole.read_bytes().find(bytes.fromhex("1f43b675")), "before the clusters"
+
+
+async def test_a_film_with_its_index_at_the_end_gets_it_in_front(tmp_path: Path) -> None:
+    filmed, whole = make(tmp_path / "lesson.mp4"), tmp_path / "whole.mp4"
+    assert filmed.read_bytes().find(b"mdat") < filmed.read_bytes().find(b"moov")
+
+    facts = await look(filmed, remuxed=str(whole), muxer="mp4")
+
+    assert facts.was_remuxed
+    assert whole.read_bytes().find(b"moov") < whole.read_bytes().find(b"mdat")
+    again = await look(whole, remuxed=str(tmp_path / "again.mp4"), muxer="mp4")
+    assert not again.was_remuxed
+
+
+@pytest.mark.parametrize("cut", [40, 400, 4_000])
+async def test_a_file_that_was_cut_short_fails_or_is_read_as_far_as_it_goes(tmp_path: Path, cut: int) -> None:
+    whole = make(tmp_path / "lesson.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[:cut])
+
+    with pytest.raises(Unreadable, match="cannot be read"):
+        await look(tmp_path / "cut.mp4")
+
+
+@pytest.mark.parametrize("extension", ["webm", "mp4", "avi", "ogg"])
+async def test_a_file_that_lies_about_its_type_fails_alone(tmp_path: Path, extension: str) -> None:
+    head = make(tmp_path / f"lesson.{extension}", seconds=0.5).read_bytes()[:64]
+    path = tmp_path / "lie"
+    path.write_bytes(head + os.urandom(100_000))
+
+    with pytest.raises(Unreadable):
+        await look(path)
+
+
+async def test_a_playlist_in_disguise_opens_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"ffconcat version 1.0\nfile /etc/passwd\n")
+
+    with pytest.raises(Unreadable):
+        await MediaPool().run(Job(source=str(tmp_path / "list"), demuxer="mov"))
+
+
+async def test_a_file_that_asks_for_too_much_memory_fails_alone(tmp_path: Path) -> None:
+    path = make(tmp_path / "lesson.webm")
+
+    with pytest.raises((Unreadable, Broken)):
+        await MediaPool(memory_bytes=64 * 1024 * 1024).run(job_for(path))
+    assert (await look(path)).seconds
+
+
+async def test_a_file_that_takes_too_long_is_given_up_and_its_process_ended(tmp_path: Path) -> None:
+    fifo = tmp_path / "never"
+    os.mkfifo(fifo)
+
+    with pytest.raises(Unreadable, match="longer than"):
+        await MediaPool(seconds=1).run(Job(source=str(fifo), demuxer="mov"))
+
+
+async def test_no_more_processes_run_at_a_time_than_there_are_places(tmp_path: Path) -> None:
+    fifo = tmp_path / "never"
+    os.mkfifo(fifo)
+    pool = MediaPool(processes=1)
+    first = asyncio.create_task(pool.run(Job(source=str(fifo), demuxer="mov")))
+    second = asyncio.create_task(pool.run(job_for(make(tmp_path / "lesson.mp3"))))
+    await asyncio.sleep(0)
+
+    assert not second.done()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (await second).seconds
+
+
+async def test_where_the_file_cannot_be_read_just_now_nothing_is_said_of_the_file() -> None:
+    with pytest.raises(SourceAway):
+        await MediaPool().run(Job(source=f"http://{HOST}:{free_port()}/film", demuxer="mov"))
+
+
+async def test_a_bucket_that_goes_away_in_between_is_not_the_files_fault(tmp_path: Path) -> None:
+    film = await asyncio.to_thread(lambda: make(tmp_path / "lesson.mp4").read_bytes())
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.http_range.start == 0 and request.http_range.stop == 1:
+            return web.Response(status=206, headers={"Content-Range": f"bytes 0-0/{len(film)}"}, body=film[:1])
+        return web.Response(status=503)
+
+    app = web.Application()
+    app.router.add_get("/film", answer)
+    async with TestServer(app) as server:
+        with pytest.raises(SourceAway, match="503"):
+            await MediaPool().run(Job(source=str(server.make_url("/film")), demuxer="mov"))
+
+
+async def test_a_file_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="gone"):
+        await MediaPool().run(Job(source=str(tmp_path / "nothing"), demuxer="mov"))
+
+
+async def test_a_full_disk_is_not_the_files_fault(tmp_path: Path) -> None:
+    path = make(tmp_path / "lesson.mp4")
+
+    with pytest.raises(SourceAway):
+        await MediaPool().run(job_for(path, remuxed="/dev/full", muxer="mp4"))
+
+
+async def test_a_file_is_not_written_anew_much_larger_than_it_came(tmp_path: Path) -> None:
+    path, whole = make(tmp_path / "lesson.mp4"), tmp_path / "whole.mp4"
+    job = msgspec.structs.replace(job_for(path, remuxed=str(whole), muxer="mp4"), max_written_bytes=1_000)
+
+    with pytest.raises(Unreadable, match="far more"):
+        await MediaPool().run(job)
+    assert not whole.exists() or whole.stat().st_size <= 1_000
