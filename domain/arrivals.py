@@ -200,6 +200,19 @@ class Arrival:
         self._kept_at = time.monotonic()
         await self._write_down(offset, head, state)
 
+    async def set_length(self, length: int) -> None:
+        """Say how long the file is, of which nobody knew when it was announced.
+
+        Raises TooLarge, BadRequest (`empty_file`, `upload_too_short`), Locked where somebody else took over, Away.
+        """
+        rules.check_size(self._limits, length)
+        if length < self._offset:
+            raise BadRequest(f"{self._offset} bytes have come already, not {length}.", code="upload_too_short")
+        if not await uploads.save_length(self._doors.pool, self.file.id, self._holder, length):
+            self._over = True
+            raise rules.taken_over()
+        self.upload = replace(self.upload, length=length)
+
     async def restart(self) -> None:
         """Begin from the first byte again, whatever came before: for what is sent in one go."""
         state = self._kept[2]

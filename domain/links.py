@@ -16,10 +16,11 @@ from uuid import UUID
 
 from domain.errors import Forbidden, NotFound
 
-#: What a link is good for: to read a file, its thumbnail, or to send it, once.
-Use = Literal["read", "thumbnail", "send"]
+#: What a link is good for: to read a file, its thumbnail, or to send it, once; to read a recording that its video
+#: provider keeps, whose id stands for a file's.
+Use = Literal["read", "thumbnail", "send", "recording"]
 
-_USES: Final[tuple[Use, ...]] = ("read", "thumbnail", "send")
+_USES: Final[tuple[Use, ...]] = ("read", "thumbnail", "send", "recording")
 #: A version, the use, whether to save rather than show, the file's id, and seconds since 1970.
 _FORM: Final = struct.Struct(">BB?16sQ")
 _VERSION: Final = 1

@@ -21,6 +21,7 @@ from domain.events import Posted, event, message_event, posted, renew
 from domain.hands import Hands
 from domain.presence import Presence
 from domain.reactions import Reactions
+from domain.recorder import Recorder
 from domain.signals import SIGNAL, Signals
 from domain.typing import Typing
 from domain.visits import PRESENCE
@@ -96,7 +97,7 @@ class Live:
         self.typing = Typing(self.tell)
         self.reactions = Reactions(pool, publish=self.publish)
         self.hands = Hands(pool, publish=self.publish)
-        self.signals = Signals()
+        self.signals = Signals(pool, rosters=self.presence, tell=self.tell)
         self.whiteboards = Whiteboards(
             pool, bus, channel=session_channel, find_room=self.hub.find, publish=self.publish
         )
@@ -122,6 +123,7 @@ class Live:
         self.session_ended: Callable[[], None] = lambda: None
         self.participant_removed: Callable[[UUID, str], None] = lambda session_id, user_id: None
         self.people_to_tell: Callable[[], None] = lambda: None
+        self.recorder = Recorder()
         self._looked_at = 0.0
         self._people: dict[str, Held] = {}
 
@@ -146,6 +148,8 @@ class Live:
         """Show committed entries of sessions' logs to everyone in them, on every worker."""
         for entry in entries:
             self.tell(str(entry.session_id), event(entry))
+            if entry.kind == "recording_state":
+                self.recorder.wake()
 
     def tell(self, room_id: str, news: Event) -> None:
         """Publish an event to one session."""
@@ -260,6 +264,7 @@ class Live:
     def _closed(self, room: Room) -> None:
         self.presence.forget(room)
         self.whiteboards.forget(room)
+        self.signals.forget(room.id)
         self._standings.pop(room.id, None)
 
     async def _polled(self) -> None:
@@ -294,8 +299,11 @@ class Live:
         elif news.name == "permissionsChanged":
             permissions = {name: data[name] for name in ("micAllowed", "cameraAllowed")}
             self.presence.change(room, data["userId"], **permissions)
+        elif news.name in ("meetingMoved", "meetingEnded"):
+            self.signals.forget(room.id)
         elif news.name == "sessionStatus":
             self._note(room, status=data["status"])
+            self.signals.forget(room.id)
         elif news.name == "sessionSettings":
             settings = session_settings.from_document(data)
             self._note(room, settings=settings)

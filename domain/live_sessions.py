@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +14,7 @@ from domain import courses, notifications
 from domain.errors import NotFound
 from domain.identity import Identity
 from domain.live import Live
+from domain.meeting_rooms import Made, Rooms
 from domain.notifications import Told
 from domain.session_settings import check_max_participants, trimmed_title
 from store import courses as course_store
@@ -52,30 +53,53 @@ def document(session: Session) -> dict[str, Any]:
     }
 
 
-async def schedule(live: Live, identity: Identity, new: NewLiveSession) -> Session:
+async def schedule(live: Live, rooms: Rooms, identity: Identity, new: NewLiveSession) -> Session:
     """Make a live class, led by whoever makes it: the course's instructor, or an admin. The enrolled are told.
 
-    Raises NotFound (`course_not_found`), Forbidden (`not_instructor`), BadRequest.
+    Where the video provider makes rooms ahead, it makes the class's now; if that fails, there is no class.
+
+    Raises NotFound (`course_not_found`), Forbidden (`not_instructor`), BadRequest, BadGateway.
     """
     title = trimmed_title(new.title)
     check_max_participants(new.max_participants)
+    # Looked at again in the transaction; a provider is asked for nothing by those who may not.
+    course = await course_store.find(live.pool, new.course_id)
+    if course is None:
+        raise courses.unknown_course()
+    courses.require_instructor(course, identity)
+    session_id = uuid4()
+    prepared = await rooms.prepare(session_id, starts_at=new.starts_at, recorded=new.recording_enabled)
+    try:
+        session, told = await _insert(live, identity, replace(new, title=title), session_id, rooms, prepared)
+    except BaseException:
+        if prepared is not None:
+            await rooms.give_up(prepared)
+        raise
+    notifications.push(live, told)
+    return session
+
+
+async def _insert(
+    live: Live, identity: Identity, new: NewLiveSession, session_id: UUID, rooms: Rooms, prepared: Made | None
+) -> tuple[Session, Told]:
     with translated():
         async with live.pool.acquire() as connection, connection.transaction():
             course = await course_store.locked(connection, new.course_id)
             if course is None:
                 raise courses.unknown_course()
             courses.require_instructor(course, identity)
-            session_id = uuid4()
             await live_sessions.insert(
                 connection,
                 session_id=session_id,
                 course_id=course.id,
                 host_id=identity.user_id,
-                title=title,
+                title=new.title,
                 starts_at=new.starts_at,
                 recording_enabled=new.recording_enabled,
                 max_participants=new.max_participants,
             )
+            if prepared is not None:
+                await rooms.keep(connection, session_id, prepared)
             session = await sessions.find(connection, session_id)
             assert session is not None, "it was written just now"
             told = await notifications.to_enrolled(
@@ -87,8 +111,7 @@ async def schedule(live: Live, identity: Identity, new: NewLiveSession) -> Sessi
                 data=_news(session),
                 but=identity.user_id,
             )
-    notifications.push(live, told)
-    return session
+    return session, told
 
 
 async def tell_of_start(connection: Connection, session: Session, actor_id: str) -> Told | None:

@@ -1,47 +1,41 @@
-"""Meetings: the rooms of sessions at video providers, made when somebody first comes, and gone with their sessions.
+"""Meetings: what sessions have at their video providers, made when somebody first comes, and gone with their sessions.
 
-A provider is asked outside of every transaction: a slow one holds up nobody's chat. What was made and then is not
-needed, because somebody else was faster or the session has ended, is deleted again. Rooms that are over are deleted
-by looks of every worker (:meth:`Meetings.sweep`), so that neither a provider that is away nor a worker that dies leaves
-any behind. Rooms have names that nobody can guess.
+How their rooms are made and deleted is in :mod:`domain.meeting_rooms`; here is who comes in, moves and ends one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
-import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 import structlog
 
 from domain import access, admission
 from domain.access import Member
-from domain.errors import BadGateway, Conflict, Forbidden, NotFound
+from domain.errors import Conflict, EncountersError, Forbidden, NotFound, TooManyRequests, invalid
 from domain.live import Live
-from domain.tellings import Tellings, room_of
-from meetings.provider import Attendee, Pass, Person, Provider, ProviderError, Room, RoomGone, RoomSpec
+from domain.meeting_rooms import Rooms, provider_failed, room_of
+from domain.tellings import Tellings
+from meetings.provider import Attendee, Pass, Person, Provider, ProviderError, Room, RoomGone
 from meetings.providers import Providers
 from realtime.events import Event
-from store import meetings, participants, sessions
-from store.database import Executor
+from realtime.limits import TokenBucket
+from store import meeting_people, meetings, participants, sessions
+from store.database import Connection, Executor
 from store.errors import Away, translated
 from store.meetings import Meeting
 from store.sessions import Session
 
-#: How long a room lasts after the planned end of its session; a session that goes on longer gets another one.
-ROOM_LIFETIME: Final = timedelta(hours=24)
-#: Bytes of a room's name that nobody guesses, written as twice as many characters.
-NAME_BYTES: Final = 12
-#: Rooms that a worker deletes one after the other, before it looks again.
-MAX_SWEPT: Final = 20
 #: Seconds between two looks for rooms that are over, about. An end that happens here is not waited for.
 SWEEP_SECONDS: Final = 5.0
 JITTER: Final = 0.2
@@ -49,6 +43,12 @@ JITTER: Final = 0.2
 CLOSE_SECONDS: Final = 1.0
 #: Times that a pass is made for somebody whose permissions change meanwhile.
 MAX_PASSES: Final = 3
+#: Passes that a worker makes for one person at once, and then a second: several tabs that are reloaded, and no more of
+#: what a provider allows all people together.
+PASSES_BURST: Final = 20
+PASSES_PER_SECOND: Final = 0.5
+#: The most people whose passes a worker counts.
+MAX_COUNTED: Final = 10_000
 
 T = TypeVar("T")
 
@@ -64,19 +64,21 @@ class Admitted:
 
 
 class Meetings:
-    """The meetings of this server's sessions. New ones are made with `providers.chosen`."""
+    """The meetings of this server's sessions, in `rooms`. New ones are made with `providers.chosen`."""
 
     def __init__(self, live: Live, providers: Providers) -> None:
         self._live = live
         self._pool = live.pool
         self._providers = providers
+        self.rooms = Rooms(live.pool, providers)
         #: One at a time makes a session's room: a whole class comes at once.
         self._making: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
-        self._tellings = Tellings(live.pool, providers)
+        self._tellings = Tellings(live.pool, providers, move_on=self._move_on)
+        #: By person, who asked for a pass last at the end.
+        self._asked: OrderedDict[str, TokenBucket] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
-        self._over = asyncio.Event()
-        live.session_ended = self._over.set
+        live.session_ended = self.rooms.over.set
         live.participant_removed = lambda session_id, user_id: self._spawn(
             lambda: self._tellings.removed(session_id, user_id)
         )
@@ -113,102 +115,99 @@ class Meetings:
             meeting = await meetings.current(self._pool, session.id)
             if meeting is not None:
                 return meeting, False
-            return await self._make(session, instead_of=None)
+            return await self._make(session, self._providers.chosen, instead_of=None)
 
-    async def move(self, member: Member, session: Session, *, only: UUID | None = None) -> tuple[Meeting, bool]:
-        """Another meeting instead of the present one, with the chosen provider, and whether it was made now; the host
-        may. Instead of the one with the id `only`, where that is given: if it was moved already, that is it.
+    async def move(
+        self, member: Member, session: Session, *, only: UUID | None = None, to: str | None = None
+    ) -> tuple[Meeting, bool]:
+        """Another meeting instead of the present one, with the provider `to` or else the chosen one, and whether it
+        was made now; the host may. Instead of the one with the id `only`, where that is given: if it was moved
+        already, that is it. The provider of the present one is not asked.
 
         Everybody in the session is told (`meetingMoved`), and gets a pass to it by asking for one. Who was removed gets
-        none. Raises Forbidden, NotFound (there is none to move), Conflict (`session_ended`), BadGateway.
+        none. Raises Forbidden, NotFound (there is none to move), BadRequest (there is no such provider), Conflict
+        (`session_ended`), BadGateway.
         """
         access.require_host(member)
+        if to is not None and to not in self._providers.names:
+            raise invalid({"provider": f"must be one of those set up here: {', '.join(self._providers.names)}"})
+        provider = self._providers.chosen if to is None else self._providers.by_name(to)
         before = await self.current(session.id)
         if only is not None and before.id != only:
             return before, False
-        async with self._making.setdefault(session.id, asyncio.Lock()):
-            meeting, made = await self._make(session, instead_of=before.id)
-        if made:
-            data = {
-                "session_id": str(session.id),
-                "meeting_id": str(meeting.id),
-                "provider": meeting.provider,
-                "generation": meeting.generation,
-            }
-            self._live.tell(str(session.id), Event(name="meetingMoved", data=data))
-            self._over.set()
-        return meeting, made
+        return await self._replace(session, provider, before.id)
 
-    async def _make(self, session: Session, *, instead_of: UUID | None) -> tuple[Meeting, bool]:
-        """A new meeting, unless there is another than `instead_of` by the time that it is made."""
+    async def _move_on(self, meeting: Meeting) -> None:
+        """Leave a room to somebody who cannot be taken out of it. Raises NotFound, Conflict, BadGateway."""
+        session = await sessions.find(self._pool, meeting.session_id)
+        if session is None:
+            raise access.unknown_session()
+        await self._replace(session, self._provider_of(meeting), meeting.id)
+
+    async def _replace(self, session: Session, provider: Provider, meeting_id: UUID) -> tuple[Meeting, bool]:
+        """Another meeting instead of this one, unless there is one already."""
+        async with self._making.setdefault(session.id, asyncio.Lock()):
+            present = await meetings.current(self._pool, session.id)
+            if present is not None and present.id != meeting_id:
+                return present, False
+            return await self._make(session, provider, instead_of=meeting_id)
+
+    async def _make(self, session: Session, provider: Provider, *, instead_of: UUID | None) -> tuple[Meeting, bool]:
+        """A new meeting, unless there is another than `instead_of` by the time that it is made. Everybody is told of
+        one that is instead of another that nobody has ended."""
         if session.status == "ended":
             raise session_ended()
-        provider = self._providers.chosen
-        closes_at = max(datetime.now(UTC), session.starts_at, session.end_time or session.starts_at) + ROOM_LIFETIME
-        spec = RoomSpec(
-            name=secrets.token_hex(NAME_BYTES),
-            closes_at=closes_at,
+        made = await self.rooms.make(
+            provider,
+            session.id,
+            starts_at=session.starts_at,
+            ends_at=session.end_time,
             recorded=session.recording_enabled,
         )
         try:
-            room = await provider.make_room(spec)
-        except ProviderError as error:
-            raise provider_failed("make_room", error) from error
-        try:
             with translated():
                 async with self._pool.acquire() as connection, connection.transaction():
-                    now = await sessions.locked(connection, session.id)
-                    if now is None:
-                        raise access.unknown_session()
-                    if now.status == "ended":
-                        raise session_ended()
+                    await self._check_goes_on(connection, session.id)
                     present = await meetings.current(connection, session.id)
-                    if present is None or present.id == instead_of:
-                        made = await meetings.insert(
-                            connection,
-                            meeting_id=uuid4(),
-                            session_id=session.id,
-                            provider=room.provider,
-                            room_id=room.id,
-                            room_name=room.name,
-                            url=room.url,
-                            data=room.data,
-                            closes_at=closes_at,
-                        )
-                        return made, True
-        except Away:
-            raise  # it may have been committed: the room closes by itself
-        except BaseException:
-            self._spawn(lambda: self._delete_unneeded(provider, room, session.id))
+                    if present is not None and present.id != instead_of:
+                        meeting, kept, moved = present, False, False
+                    else:
+                        moved = await meetings.goes_on(connection, session.id)
+                        meeting, kept = await self.rooms.keep(connection, session.id, made), True
+        except EncountersError:
+            await self.rooms.give_up(made)
             raise
-        self._spawn(lambda: self._delete_unneeded(provider, room, session.id))
-        return present, False
+        if not kept:
+            await self.rooms.give_up(made)
+        elif moved:
+            self._tell_moved(meeting)
+        return meeting, kept
 
-    async def _delete_unneeded(self, provider: Provider, room: Room, session_id: UUID) -> None:
-        """Delete it, or have it deleted when its provider can be reached again."""
-        try:
-            await provider.delete_room(room)
-        except ProviderError as error:
-            logger.warning("meetings.room_left", provider=provider.name, room=room.name, reason=error.message)
-            with translated():
-                async with self._pool.acquire() as connection, connection.transaction():
-                    if await sessions.locked(connection, session_id) is None:
-                        return
-                    await meetings.insert_over(
-                        connection,
-                        meeting_id=uuid4(),
-                        session_id=session_id,
-                        provider=room.provider,
-                        room_id=room.id,
-                        room_name=room.name,
-                    )
+    async def _check_goes_on(self, connection: Connection, session_id: UUID) -> None:
+        """Hold the session's row. Raises NotFound, Conflict (`session_ended`)."""
+        now = await sessions.locked(connection, session_id)
+        if now is None:
+            raise access.unknown_session()
+        if now.status == "ended":
+            raise session_ended()
+
+    def _tell_moved(self, meeting: Meeting) -> None:
+        data = {
+            "session_id": str(meeting.session_id),
+            "meeting_id": str(meeting.id),
+            "provider": meeting.provider,
+            "generation": meeting.generation,
+        }
+        self._live.tell(str(meeting.session_id), Event(name="meetingMoved", data=data))
+        self.rooms.over.set()
 
     # Coming in
 
     async def admit(self, session: Session, member: Member) -> Admitted:
         """A pass for a member, to the session's meeting, which is made if there is none.
 
-        Raises Forbidden (`not_joined`: the host limits who comes in, and they are not in), Conflict, BadGateway.
+        Raises Forbidden (`not_joined`: the host limits who comes in, and they are not in), Conflict (`meeting_full`,
+        `session_ended`), TooManyRequests, BadGateway.
         """
 
         async def give(provider: Provider, room: Room, person: Person, expires_at: datetime) -> Pass:
@@ -231,9 +230,10 @@ class Meetings:
     ) -> tuple[Meeting, T]:
         """Do it for a member with what they may do: again, where that has changed meanwhile, as providers may have
         learnt of the change before they made the pass, which undoes it."""
+        self._count(member.user_id)
         for _ in range(MAX_PASSES):
             person = await self._person(session, member)
-            meeting, given = await self._in_room(session, partial(_for_person, act, person))
+            meeting, given = await self._in_room(session, person, act)
             await self._check_open(member)
             if await self._person(session, member) == person:
                 return meeting, given
@@ -264,31 +264,67 @@ class Meetings:
         )
 
     async def _in_room(
-        self, session: Session, act: Callable[[Provider, Room, datetime], Awaitable[T]]
+        self, session: Session, person: Person, act: Callable[[Provider, Room, Person, datetime], Awaitable[T]]
     ) -> tuple[Meeting, T]:
         """Do it in the session's meeting; where its provider has ended that by itself, in a new one."""
         meeting, made = await self.ensure(session)
         try:
-            return meeting, await self._do(meeting, act)
+            return meeting, await self._do(session, meeting, person, act)
         except RoomGone as gone:
             if made:
                 raise provider_failed("admit", gone) from gone
-        await meetings.set_deleted(self._pool, meeting.id)
-        meeting, _ = await self.ensure(session)
+        meeting, _ = await self._replace(session, self._provider_of(meeting), meeting.id)
         try:
-            return meeting, await self._do(meeting, act)
+            return meeting, await self._do(session, meeting, person, act)
         except RoomGone as gone:
             raise provider_failed("admit", gone) from gone
 
-    async def _do(self, meeting: Meeting, act: Callable[[Provider, Room, datetime], Awaitable[T]]) -> T:
-        """Raises RoomGone, BadGateway."""
+    async def _do(
+        self,
+        session: Session,
+        meeting: Meeting,
+        person: Person,
+        act: Callable[[Provider, Room, Person, datetime], Awaitable[T]],
+    ) -> T:
+        """Raises RoomGone, Conflict (`meeting_full`), BadGateway."""
+        provider = self._provider_of(meeting)
+        ejected = await meeting_people.take_place(
+            self._pool, meeting.id, person.user_id, places=provider.places, host_id=session.host_id
+        )
+        if ejected is None:
+            raise Conflict(
+                f"This meeting has places for {provider.places} people, and one of them is the host's.",
+                code="meeting_full",
+            )
+        expires_at = datetime.now(UTC) + timedelta(seconds=provider.pass_seconds)
         try:
-            provider = self._providers.by_name(meeting.provider)
-            return await act(provider, room_of(meeting), datetime.now(UTC) + timedelta(seconds=provider.pass_seconds))
+            return await act(provider, room_of(meeting), replace(person, ejected=ejected), expires_at)
         except RoomGone:
             raise
         except ProviderError as error:
             raise provider_failed("admit", error) from error
+
+    def _provider_of(self, meeting: Meeting) -> Provider:
+        """Raises BadGateway for one that is not set up any more."""
+        try:
+            return self._providers.by_name(meeting.provider)
+        except ProviderError as error:
+            raise provider_failed("admit", error) from error
+
+    def _count(self, user_id: str) -> None:
+        """Raises TooManyRequests."""
+        bucket = self._asked.pop(user_id, None) or TokenBucket(PASSES_PER_SECOND, PASSES_BURST)
+        self._asked[user_id] = bucket
+        if len(self._asked) > MAX_COUNTED:
+            self._asked.popitem(last=False)
+        now = time.monotonic()
+        if not bucket.take(now):
+            seconds = math.ceil(bucket.seconds_until_next(now))
+            raise TooManyRequests("You ask for passes too often; wait a moment.", retry_after=seconds)
+
+    async def leave(self, member: Member) -> None:
+        """A member is not in the session's meeting any more, if they were: somebody else may have their place."""
+        await meeting_people.leave(self._pool, member.session_id, member.user_id)
 
     # Ending
 
@@ -301,28 +337,18 @@ class Meetings:
         if await meetings.end(self._pool, meeting.id):
             data = {"session_id": str(meeting.session_id), "meeting_id": str(meeting.id)}
             self._live.tell(str(meeting.session_id), Event(name="meetingEnded", data=data))
-            self._over.set()
+            self.rooms.over.set()
 
     async def sweep(self) -> int:
-        """Delete the rooms that are over, as far as their providers can be reached; how many those were."""
-        swept = 0
-        while claimed := await meetings.claim_over(self._pool, limit=MAX_SWEPT):
-            for meeting in claimed:
-                try:
-                    await self._providers.by_name(meeting.provider).delete_room(room_of(meeting))
-                except ProviderError as error:
-                    logger.warning("meetings.not_deleted", provider=meeting.provider, reason=error.message)
-                else:
-                    await meetings.set_deleted(self._pool, meeting.id)
-                    swept += 1
-        return swept
+        """See :meth:`domain.meeting_rooms.Rooms.sweep`."""
+        return await self.rooms.sweep()
 
     async def _sweep_forever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_SECONDS * random.uniform(1 - JITTER, 1 + JITTER)):
-                    await self._over.wait()
-            self._over.clear()
+                    await self.rooms.over.wait()
+            self.rooms.over.clear()
             self._tellings.wake()
             try:
                 await self.sweep()
@@ -354,22 +380,6 @@ async def data_of(executor: Executor, session_id: UUID) -> dict[str, Any]:
 def document(meeting: Meeting) -> dict[str, Any]:
     """The meeting as S3 shows it."""
     return {"meeting_id": meeting.id, "meeting_data": {"provider": meeting.provider, **meeting.data}}
-
-
-async def _for_person(
-    act: Callable[[Provider, Room, Person, datetime], Awaitable[T]],
-    person: Person,
-    provider: Provider,
-    room: Room,
-    expires_at: datetime,
-) -> T:
-    return await act(provider, room, person, expires_at)
-
-
-def provider_failed(act: str, error: ProviderError) -> BadGateway:
-    """What clients are told of a provider's failure, which is little; the log has it all."""
-    logger.warning("meetings.provider_failed", act=act, code=error.code, reason=error.message)
-    return BadGateway("The video provider did not do what it was asked for; try again.", retry_after=error.retry_after)
 
 
 def unknown_meeting() -> NotFound:

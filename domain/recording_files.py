@@ -32,11 +32,15 @@ def may_not_upload() -> Forbidden:
 
 def check_takes_file(recording: Recording | None, session_id: UUID) -> Recording:
     """The recording, if a file can be added to it. Raises NotFound, Conflict (`recording_has_file`,
-    `recording_failed`)."""
+    `recording_failed`, `recording_at_provider`)."""
     if recording is None or recording.session_id != session_id:
         raise unknown_recording()
     if recording.status == "failed":
         raise Conflict("This recording has failed; send the file as one of its own.", code="recording_failed")
+    if recording.provider is not None:
+        raise Conflict(
+            "The video provider makes this recording; send the file as one of its own.", code="recording_at_provider"
+        )
     if recording.file_id is not None:
         raise has_file()
     return recording
@@ -157,7 +161,7 @@ async def finished(connection: Connection, file: File) -> News:
     if not await recordings.finish(connection, recording.id, "completed", seconds=file.seconds):
         return News()
     entry = await _log(connection, session.id, recording.id, "completed", file)
-    return News(entries=[entry], told=await _tell_of(connection, session, recording))
+    return News(entries=[entry], told=await tell_ready(connection, session, recording))
 
 
 async def _log(connection: Connection, session_id: UUID, recording_id: UUID, status: Status, file: File) -> LogEntry:
@@ -166,7 +170,7 @@ async def _log(connection: Connection, session_id: UUID, recording_id: UUID, sta
     )
 
 
-async def _tell_of(connection: Connection, session: Session, recording: Recording) -> list[Told]:
+async def tell_ready(connection: Connection, session: Session, recording: Recording) -> list[Told]:
     """Store that a recording can be seen: for the session's people, and the enrolled of its course."""
     title = f"Recording ready: {session.title}" if session.title else "A recording is ready"
     data = {"session_id": session.id, "room_name": session.room_name, "recording_id": recording.id}

@@ -135,32 +135,40 @@ async def start(live: Live, member: Member, ref: str) -> Recording:
     """Begin to record; the host may. A session that is only scheduled becomes live.
 
     `ref` is how the session was called, for the refusal. Raises Forbidden, BadRequest (`recording_not_enabled`),
-    Conflict (`already_recording`, `consent_missing`, `invalid_transition`), NotFound.
+    Conflict (`already_recording`, `consent_missing`, `invalid_transition`, `meeting_empty`), NotFound, BadGateway.
     """
     check_may_record(member, ref)
     recording_id = new_id()
-    try:
-        with translated():
-            async with live.pool.acquire() as connection, connection.transaction():
-                session = await sessions.locked(connection, member)
-                check_enabled(session)
-                sessions.check_transition(session.status, "live")
-                if await recordings.running(connection, session.id) is not None:
-                    raise _already_recording()
-                await consents.require(connection, session, actor_id=member.user_id)
-                moved = await sessions.move_locked(connection, session, member, "live")
-                entry = await recordings.start(
-                    connection, session.id, recording_id=recording_id, started_by=member.user_id
-                )
-                recording = await recordings.find(connection, recording_id)
-    except Refused as refused:
-        if refused.constraint == recordings.ONE_RUNNING:
-            raise _already_recording() from refused
-        raise
+    async with live.recorder.begins(member, recording_id) as written:
+        try:
+            with translated():
+                async with live.pool.acquire() as connection, connection.transaction():
+                    session = await ready_to_start(connection, member)
+                    moved = await sessions.move_locked(connection, session, member, "live")
+                    entry = await recordings.start(
+                        connection, session.id, recording_id=recording_id, started_by=member.user_id
+                    )
+                    await written(connection)
+                    recording = await recordings.find(connection, recording_id)
+        except Refused as refused:
+            if refused.constraint == recordings.ONE_RUNNING:
+                raise already_recording() from refused
+            raise
     assert recording is not None, "it was written just now"
     sessions.show(live, moved)
     live.publish([entry])
     return recording
+
+
+async def ready_to_start(connection: Connection, member: Member) -> Session:
+    """The member's session, held for this transaction, if it can be recorded now. Raises as :func:`start`."""
+    session = await sessions.locked(connection, member)
+    check_enabled(session)
+    sessions.check_transition(session.status, "live")
+    if await recordings.running(connection, session.id) is not None:
+        raise already_recording()
+    await consents.require(connection, session, actor_id=member.user_id)
+    return session
 
 
 async def stop(live: Live, member: Member, ref: str, *, end: bool = True) -> Recording:
@@ -187,7 +195,7 @@ async def stop(live: Live, member: Member, ref: str, *, end: bool = True) -> Rec
     return stopped
 
 
-def _already_recording() -> Conflict:
+def already_recording() -> Conflict:
     return Conflict("This session is being recorded already.", code="already_recording")
 
 
@@ -223,6 +231,7 @@ async def delete(live: Live, member: Member, recording_id: UUID) -> None:
                 subject=recording.uploaded_by,
                 details={"session_id": recording.session_id, "recording_id": recording.id},
             )
+    live.recorder.wake()
 
 
 async def remove(connection: Connection, recording: Recording) -> None:

@@ -8,17 +8,19 @@ follow each other cannot land in the other order.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
 import structlog
 
 from domain import access
-from domain.errors import Forbidden
+from domain.errors import EncountersError, Forbidden
 from domain.identity import Identity
-from meetings.provider import NotSupported, Person, ProviderError, Room
+from domain.meeting_rooms import room_of
+from meetings.provider import NotSupported, Person, ProviderError
 from meetings.providers import Providers
-from store import meetings, participants, sessions, tellings, users
+from store import meeting_people, meetings, participants, sessions, tellings, users
 from store.database import Pool
 from store.errors import Away
 from store.meetings import Meeting
@@ -33,11 +35,15 @@ logger = structlog.get_logger(__name__)
 
 
 class Tellings:
-    """This worker's part in telling `providers`."""
+    """This worker's part in telling `providers`.
 
-    def __init__(self, pool: Pool, providers: Providers) -> None:
+    `move_on(meeting)` moves everybody else to another meeting, where a provider takes nobody out.
+    """
+
+    def __init__(self, pool: Pool, providers: Providers, *, move_on: Callable[[Meeting], Awaitable[None]]) -> None:
         self._pool = pool
         self._providers = providers
+        self._move_on = move_on
         self._tellers: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -75,8 +81,8 @@ class Tellings:
             async with asyncio.timeout(TELL_SECONDS):
                 await self._tell_state(telling)
         except NotSupported:
-            pass  # the session's room has told them; the meeting can be moved
-        except (ProviderError, TimeoutError) as error:
+            pass  # of muting: the session's room has told them
+        except (ProviderError, EncountersError, TimeoutError) as error:
             logger.warning("meetings.not_told", reason=str(error) or "too slow")
             await tellings.release(self._pool, telling)
             return
@@ -87,13 +93,17 @@ class Tellings:
         if meeting is None:
             return
         provider = self._providers.by_name(meeting.provider)
-        person = await self._person(telling)
-        if person is None:
-            await provider.eject(room_of(meeting), telling.user_id)
-        else:
+        ejected = await meeting_people.times_ejected(self._pool, meeting.id, telling.user_id)
+        person = await self._person(telling, ejected or 0)
+        if person is not None:
             await provider.permit(room_of(meeting), person)
+        elif "eject" in provider.abilities:
+            await provider.eject(room_of(meeting), telling.user_id, ejected=ejected or 0)
+            await meeting_people.note_ejected(self._pool, meeting.id, telling.user_id, (ejected or 0) + 1)
+        elif ejected is not None:  # they have a pass, which is good as long as the room
+            await self._move_on(meeting)
 
-    async def _person(self, telling: Telling) -> Person | None:
+    async def _person(self, telling: Telling, ejected: int) -> Person | None:
         """The person with what they may do now; None for who may not be there."""
         user = await users.find(self._pool, telling.user_id)
         entrance = await sessions.find_for(self._pool, telling.session_id, telling.user_id)
@@ -116,11 +126,5 @@ class Tellings:
             is_owner=member.is_host,
             mic_allowed=participant is None or participant.mic_allowed,
             camera_allowed=participant is None or participant.camera_allowed,
+            ejected=ejected,
         )
-
-
-def room_of(meeting: Meeting) -> Room:
-    """The meeting's room, as its provider made it."""
-    return Room(
-        provider=meeting.provider, id=meeting.room_id, name=meeting.room_name, url=meeting.url, data=meeting.data
-    )

@@ -1,48 +1,34 @@
 """`chime`: meetings of the Amazon Chime SDK, recorded into a bucket of one's own.
 
 A meeting ends by itself five minutes after the last person left: it is made when somebody comes, and made anew, under
-another name, when it is gone. A recording is a capture pipeline, which writes pieces of five seconds, and a
-concatenation pipeline, which waits for its end and writes one file. Sources: botocore's service models
-`chime-sdk-meetings` and `chime-sdk-media-pipelines` (2021-07-15), the Amazon Chime SDK's developer guide.
-Credentials come from where AWS' clients look for them.
+another name, when it is gone. Sources: botocore's service model `chime-sdk-meetings` (2021-07-15), the Amazon Chime
+SDK's developer guide. Credentials come from where AWS' clients look for them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 
+from meetings.chime_api import GONE, code_of, plain, request_token, text, understood
+from meetings.chime_recordings import ChimeRecordings
 from meetings.external_ids import external_id
 from meetings.provider import (
-    DEFAULT_LINK_SECONDS,
     Ability,
     Attendee,
-    Link,
-    NotRecording,
     Pass,
     Person,
     Provider,
-    ProviderAway,
-    ProviderError,
-    ProviderFailed,
-    Recording,
-    RecordingStatus,
     Room,
     RoomGone,
     RoomSpec,
-    StartedRecording,
-    link_seconds,
-    unsupported,
 )
 
 NAME: Final = "chime"
@@ -61,30 +47,6 @@ CONFLICT_SECONDS: Final = 0.2
 #: Pages of attendees that are looked through for one: more than MAX_PEOPLE are never there.
 MAX_PAGES: Final = 4
 PAGE_SIZE: Final = 99
-#: Objects looked at for the one file of a recording; there is one.
-MAX_OBJECTS: Final = 20
-#: The longest piece of AWS' own words that an error repeats.
-MAX_INFO_CHARACTERS: Final = 200
-#: Where in the bucket recordings lie.
-PREFIX: Final = "encounters"
-
-_CAPTURE_STATUS: Final[dict[str, RecordingStatus]] = {
-    "Failed": "failed",
-    "Stopping": "processing",
-    "Stopped": "processing",
-}
-#: What comes of reading an answer that has something else in the place of what should be there.
-_NONSENSE: Final = (KeyError, TypeError, AttributeError, ValueError)
-_GONE: Final = frozenset({"NotFoundException", "NoSuchKey", "404"})
-_BUSY: Final = frozenset(
-    {
-        "ThrottlingException",
-        "ThrottledClientException",
-        "ServiceUnavailableException",
-        "ServiceFailureException",
-        "SlowDown",
-    }
-)
 
 
 class Options(Protocol):
@@ -142,21 +104,22 @@ async def opened(
         )
 
 
-class Chime:
+class Chime(ChimeRecordings):
     """The provider. Without a `bucket` it does not record."""
 
     name = NAME
+    places = None
+    #: An empty meeting ends by itself after five minutes.
+    makes_ahead = False
     pass_seconds = PASS_SECONDS
 
     def __init__(
         self, *, meetings: Any, pipelines: Any, objects: Any, region: str, bucket: str | None, act_seconds: float
     ) -> None:
-        self._meetings = meetings
-        self._pipelines = pipelines
-        self._objects = objects
+        super().__init__(
+            meetings=meetings, pipelines=pipelines, objects=objects, bucket=bucket, act_seconds=act_seconds
+        )
         self._region = region
-        self._bucket = bucket
-        self._act_seconds = act_seconds
 
     @property
     def abilities(self) -> frozenset[Ability]:
@@ -164,7 +127,7 @@ class Chime:
 
     async def make_room(self, spec: RoomSpec) -> Room:
         wanted: dict[str, Any] = {
-            "ClientRequestToken": _request_token("meeting", spec.name),
+            "ClientRequestToken": request_token("meeting", spec.name),
             "MediaRegion": self._region,
             "ExternalMeetingId": spec.name,
         }
@@ -172,10 +135,10 @@ class Chime:
             wanted["MeetingFeatures"] = {"Attendee": {"MaxCount": max(1, min(spec.max_people, MAX_PEOPLE))}}
         async with self._act():
             made = await self._create_meeting(wanted)
-        with _understood():
-            meeting = _plain(made["Meeting"])
-            meeting_id = _text(meeting["MeetingId"])
-            _text(meeting["MediaPlacement"]["AudioHostUrl"])
+        with understood():
+            meeting = plain(made["Meeting"])
+            meeting_id = text(meeting["MeetingId"])
+            text(meeting["MediaPlacement"]["AudioHostUrl"])
         return Room(provider=NAME, id=meeting_id, name=spec.name, data={"Meeting": meeting})
 
     async def _create_meeting(self, wanted: dict[str, Any]) -> Any:
@@ -183,7 +146,7 @@ class Chime:
             try:
                 return await self._meetings.create_meeting(**wanted)
             except ClientError as error:
-                if _code(error) != "ConflictException" or not tries_left:
+                if code_of(error) != "ConflictException" or not tries_left:
                     raise
             await asyncio.sleep(CONFLICT_SECONDS)  # somebody makes the same one: next time it answers that
         raise AssertionError("the last try returns or raises")
@@ -194,6 +157,9 @@ class Chime:
                 await self._meetings.delete_meeting(MeetingId=room.id)
         except RoomGone:
             return
+
+    async def unmake_room(self, name: str) -> None:
+        await self.delete_room(await self.make_room(RoomSpec(name=name)))  # only so it says which one it is
 
     async def admit(self, room: Room, person: Person, *, expires_at: datetime) -> Pass:
         """A pass lasts as long as the meeting, whatever `expires_at` says: who is to be kept out is ejected."""
@@ -219,10 +185,10 @@ class Chime:
                 made = await self._meetings.create_attendee(
                     MeetingId=room.id, ExternalUserId=external_id(person.user_id), Capabilities=capabilities
                 )
-                with _understood():
-                    attendee = _plain(made["Attendee"])
-                    _text(attendee["JoinToken"])
-                    attendee_id = _text(attendee["AttendeeId"])
+                with understood():
+                    attendee = plain(made["Attendee"])
+                    text(attendee["JoinToken"])
+                    attendee_id = text(attendee["AttendeeId"])
                 if attendee.get("Capabilities", capabilities) == capabilities:
                     return attendee
                 try:
@@ -230,14 +196,14 @@ class Chime:
                         MeetingId=room.id, AttendeeId=attendee_id, Capabilities=capabilities
                     )
                 except ClientError as error:
-                    if _code(error) not in _GONE or not tries_left:
+                    if code_of(error) not in GONE or not tries_left:
                         raise
                     continue  # ejected just now: the meeting goes on, and they are made anew
-                attendee["Capabilities"] = _plain(changed.get("Attendee", {})).get("Capabilities", capabilities)
+                attendee["Capabilities"] = plain(changed.get("Attendee", {})).get("Capabilities", capabilities)
                 return attendee
         raise AssertionError("the last try returns or raises")
 
-    async def eject(self, room: Room, user_id: str) -> None:
+    async def eject(self, room: Room, user_id: str, *, ejected: int = 0) -> None:
         try:
             async with self._act():
                 attendee_id = await self._find_attendee(room, user_id)
@@ -262,208 +228,17 @@ class Chime:
         more: dict[str, str] = {}
         for _ in range(MAX_PAGES):
             page = await self._meetings.list_attendees(MeetingId=room.id, MaxResults=PAGE_SIZE, **more)
-            with _understood():
+            with understood():
                 for one in page["Attendees"]:
                     if one["ExternalUserId"] == person_id:
-                        return _text(one["AttendeeId"])
+                        return text(one["AttendeeId"])
             if not page.get("NextToken"):
                 return None
             more = {"NextToken": page["NextToken"]}
         return None
-
-    async def start_recording(self, room: Room) -> StartedRecording:
-        bucket = self._recording_bucket()
-        source = room.data.get("Meeting", {}).get("MeetingArn")
-        if not isinstance(source, str):
-            raise ProviderFailed("The video provider chime did not say which meeting is to be recorded.")
-        instance = uuid.uuid4().hex
-        # As many tries as botocore makes of it, they are one request to Chime: the token is the same.
-        async with self._act():
-            made = await self._pipelines.create_media_capture_pipeline(
-                SourceType="ChimeSdkMeeting",
-                SourceArn=source,
-                SinkType="S3Bucket",
-                SinkArn=f"{bucket}/{PREFIX}/{room.name}/{instance}",
-                ClientRequestToken=instance,
-                ChimeSdkMeetingConfiguration={
-                    "ArtifactsConfiguration": {
-                        "Audio": {"MuxType": "AudioWithCompositedVideo"},
-                        "Video": {"State": "Disabled"},
-                        "Content": {"State": "Disabled"},
-                        "CompositedVideo": {
-                            "Layout": "GridView",
-                            "Resolution": "HD",
-                            "GridViewConfiguration": {"ContentShareLayout": "PresenterOnly"},
-                        },
-                    }
-                },
-            )
-        with _understood():
-            pipeline_id = _text(made["MediaCapturePipeline"]["MediaPipelineId"])
-        return StartedRecording(instance_id=pipeline_id, recording_id=pipeline_id, started_at=datetime.now(UTC))
-
-    async def stop_recording(self, room: Room, instance_id: str) -> None:
-        """The one file is ordered first, and waits for the capture's end: if that fails, it can be stopped again."""
-        bucket = self._recording_bucket()
-        async with self._act(NotRecording("Nothing records this room.")):
-            found = await self._pipelines.get_media_capture_pipeline(MediaPipelineId=instance_id)
-            with _understood():
-                capture_arn = _text(found["MediaCapturePipeline"]["MediaPipelineArn"])
-            await self._pipelines.create_media_concatenation_pipeline(
-                Sources=[_concatenated(capture_arn)],
-                Sinks=[
-                    {
-                        "Type": "S3Bucket",
-                        "S3BucketSinkConfiguration": {"Destination": f"{bucket}/{_folder(room, instance_id)}"},
-                    }
-                ],
-                ClientRequestToken=_request_token("concatenation", instance_id),
-            )
-            await self._pipelines.delete_media_capture_pipeline(MediaPipelineId=instance_id)
-
-    async def recordings(self, room: Room, known: Sequence[str]) -> Sequence[Recording]:
-        self._recording_bucket()
-        found = [await self._recording(room, recording_id) for recording_id in known]
-        oldest = datetime.min.replace(tzinfo=UTC)
-        return sorted(found, key=lambda one: one.started_at or oldest, reverse=True)
-
-    async def _recording(self, room: Room, recording_id: str) -> Recording:
-        started_at: datetime | None = None
-        status: RecordingStatus = "processing"
-        try:
-            async with self._act(NotRecording("It ended.")):
-                found = await self._pipelines.get_media_capture_pipeline(MediaPipelineId=recording_id)
-            with _understood():
-                capture = found["MediaCapturePipeline"]
-                status = _CAPTURE_STATUS.get(capture["Status"], "in-progress")
-                started_at = capture.get("CreatedTimestamp")
-        except NotRecording:
-            pass  # Chime forgets a capture some time after its end
-        if status == "processing" and await self._file(room, recording_id) is not None:
-            status = "finished"
-        return Recording(id=recording_id, status=status, started_at=started_at)
-
-    async def recording_link(self, room: Room, recording_id: str, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
-        self._recording_bucket()
-        key = await self._file(room, recording_id)
-        if key is None:
-            raise NotRecording("The video provider chime does not have this recording.")
-        lifetime = link_seconds(seconds)
-        expires_at = datetime.now(UTC) + timedelta(seconds=lifetime)
-        async with self._act():
-            url = await self._objects.generate_presigned_url(
-                "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=lifetime
-            )
-        return Link(url=url, expires_at=expires_at)
-
-    async def delete_recording(self, room: Room, recording_id: str) -> None:
-        self._recording_bucket()
-        key = await self._file(room, recording_id)
-        if key is not None:
-            async with self._act():
-                await self._objects.delete_object(Bucket=self._bucket, Key=key)
-
-    async def _file(self, room: Room, recording_id: str) -> str | None:
-        """The key of the recording's one file; None while there is none."""
-        prefix = f"{_folder(room, recording_id)}/composited-video/"
-        async with self._act(NotRecording("The bucket for recordings is not there.")):
-            page = await self._objects.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=MAX_OBJECTS)
-        with _understood():
-            keys = [_text(one["Key"]) for one in page.get("Contents", [])]
-        return next((key for key in keys if key.endswith(".mp4")), None)
-
-    def _recording_bucket(self) -> str:
-        """The bucket's ARN. Raises NotSupported where there is none."""
-        if self._bucket is None:
-            raise unsupported(NAME, "record without CHIME_RECORDINGS_BUCKET")
-        return f"arn:aws:s3:::{self._bucket}"
-
-    @asynccontextmanager
-    async def _act(self, gone: ProviderError | None = None) -> AsyncIterator[None]:
-        """Bound what happens in time, and turn botocore's errors into ours; `gone` is for what is not there."""
-        try:
-            async with asyncio.timeout(self._act_seconds):
-                yield
-        except ClientError as error:
-            raise _refusal(error, gone) from error
-        except NoCredentialsError as error:
-            raise ProviderFailed("There are no AWS credentials for the video provider chime.") from error
-        except (ParamValidationError, ResponseParserError, *_NONSENSE) as error:
-            # botocore's parsers take it for granted that an object is one.
-            raise ProviderFailed("The video provider chime was asked, or answered, what makes no sense.") from error
-        except (BotoCoreError, OSError, TimeoutError) as error:
-            raise ProviderAway("The video provider chime cannot be reached, or did not answer in time.") from error
-
-
-def _refusal(error: ClientError, gone: ProviderError | None) -> ProviderError:
-    code = _code(error)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in _GONE:
-        return gone or RoomGone("The video provider chime does not have this meeting any more.")
-    if code in _BUSY or status == 429 or status >= 500:
-        return ProviderAway("The video provider chime has no room at the moment.")
-    if status in (401, 403):
-        return ProviderFailed("The video provider chime does not accept the AWS credentials, or they may not do this.")
-    info = str(error.response.get("Error", {}).get("Message", ""))[:MAX_INFO_CHARACTERS]
-    said = "".join(character for character in f"{status} {code[:80]}: {info}" if character.isprintable())
-    return ProviderFailed(f"The video provider chime refused: {said.rstrip(': .')}.")
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """What lacks a part that it must have, or has another in its place, raises ProviderFailed."""
-    try:
-        yield
-    except _NONSENSE as error:
-        raise ProviderFailed("The video provider chime answered what cannot be read.") from error
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("no text")
-    return value
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    """A structure of botocore's as JSON has it: without the parts of the envelope."""
-    return {key: part for key, part in dict(value).items() if key != "ResponseMetadata"}
-
-
-def _request_token(kind: str, name: str) -> str:
-    """The same for the same, so that a second request finds what the first one made; 64 characters."""
-    return hashlib.sha256(f"{kind} {name}".encode()).hexdigest()
-
-
-def _folder(room: Room, recording_id: str) -> str:
-    return f"{PREFIX}/{room.name}/{recording_id}"
 
 
 def _capabilities(person: Person) -> dict[str, str]:
     """What is taken is sending; everybody hears and sees. A shared screen goes with the camera."""
     camera = "SendReceive" if person.camera_allowed else "Receive"
     return {"Audio": "SendReceive" if person.mic_allowed else "Receive", "Video": camera, "Content": camera}
-
-
-def _concatenated(capture_arn: str) -> dict[str, Any]:
-    enabled, disabled = {"State": "Enabled"}, {"State": "Disabled"}
-    return {
-        "Type": "MediaCapturePipeline",
-        "MediaCapturePipelineSourceConfiguration": {
-            "MediaPipelineArn": capture_arn,
-            "ChimeSdkMeetingConfiguration": {
-                "ArtifactsConfiguration": {
-                    "Audio": enabled,
-                    "Video": disabled,
-                    "Content": disabled,
-                    "DataChannel": disabled,
-                    "TranscriptionMessages": disabled,
-                    "MeetingEvents": disabled,
-                    "CompositedVideo": enabled,
-                }
-            },
-        },
-    }

@@ -8,17 +8,20 @@ rate limits and errors (`{"error": <kind>, "info": <text>}`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import re
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
 from meetings.pace import Pace, TooSoon
-from meetings.provider import ProviderAway, ProviderFailed
+from meetings.provider import ProviderAway, ProviderError, ProviderFailed, RoomGone
 
 T = TypeVar("T")
 
@@ -32,10 +35,13 @@ FIRST_PAUSE_SECONDS: Final = 0.25
 MAX_ANSWER_BYTES: Final = 1024 * 1024
 #: The longest piece of Daily's own words that an error repeats.
 MAX_INFO_CHARACTERS: Final = 200
+#: Seconds that it may take to take back what failed half-way.
+UNDO_SECONDS: Final = 2.0
 
 #: What Daily allows a second; the limits count all workers together, so 429 may come all the same.
-RATES: Final = {"common": (20, 1.0), "slow": (2, 1.0), "recording": (1, 1.0)}
-Rate = Literal["common", "slow", "recording"]
+#: Some of the twenty are for what a host does to people: whoever asks for passes all the time holds up no removal.
+RATES: Final = {"common": (16, 1.0), "urgent": (4, 1.0), "slow": (2, 1.0), "recording": (1, 1.0)}
+Rate = Literal["common", "urgent", "slow", "recording"]
 
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 
@@ -198,3 +204,31 @@ def _busy(away: type[ProviderAway], seconds: float) -> ProviderAway:
 
 def _jittered(seconds: float) -> float:
     return seconds * random.uniform(0.5, 1.5)
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    deleted: bool
+
+
+def check_deleted(answer: Deleted) -> None:
+    if not answer.deleted:
+        raise ProviderFailed("The video provider daily did not delete what it was asked to.")
+
+
+async def undo(act: Coroutine[Any, Any, None]) -> None:
+    """Try to take back what may have been done; who asked for it is not kept waiting."""
+    with contextlib.suppress(ProviderError, TimeoutError):
+        async with asyncio.timeout(UNDO_SECONDS):
+            await act
+
+
+def room_path(name: str) -> str:
+    return path_of("/rooms", name)
+
+
+def path_of(collection: str, id: str) -> str:
+    return f"{collection}/{quote(id, safe='')}"
+
+
+def gone() -> RoomGone:
+    return RoomGone("The video provider daily does not have this room any more.")

@@ -8,7 +8,7 @@ once was in, and there is no way to take somebody out of a running meeting but t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +29,7 @@ from meetings.provider import (
     Person,
     Provider,
     Recording,
+    RecordingKey,
     Room,
     RoomSpec,
     StartedRecording,
@@ -135,6 +136,8 @@ class Jitsi:
 
     name = NAME
     abilities: frozenset[Ability] = frozenset()
+    places = None
+    makes_ahead = False
     pass_seconds = PASS_SECONDS
 
     def __init__(self, domain: str, app: JitsiApp | None) -> None:
@@ -155,6 +158,9 @@ class Jitsi:
 
     async def delete_room(self, room: Room) -> None:
         """A room goes when its last person leaves; who is in it stays until their browser is told to leave."""
+
+    async def unmake_room(self, name: str) -> None:
+        return None
 
     async def admit(self, room: Room, person: Person, *, expires_at: datetime) -> Pass:
         person_id = external_id(person.user_id)
@@ -195,23 +201,25 @@ class Jitsi:
         admitted = await self.admit(room, person, expires_at=expires_at)
         return Attendee(id=admitted.person_id, data={**admitted.data, "token": admitted.token, "url": admitted.url})
 
-    async def eject(self, room: Room, user_id: str) -> None:
+    async def eject(self, room: Room, user_id: str, *, ejected: int = 0) -> None:
         raise unsupported(NAME, "take somebody out of a running meeting; move it to another room")
 
     async def permit(self, room: Room, person: Person) -> None:
         raise unsupported(NAME, "mute somebody in a running meeting")
 
-    async def start_recording(self, room: Room) -> StartedRecording:
+    async def start_recording(self, room: Room, instance_id: str) -> StartedRecording:
         raise unsupported(NAME, "record")
 
-    async def stop_recording(self, room: Room, instance_id: str) -> None:
+    async def stop_recording(self, room: Room, key: RecordingKey) -> None:
         raise unsupported(NAME, "record")
 
-    async def recordings(self, room: Room, known: Sequence[str]) -> Sequence[Recording]:
+    async def find_recording(
+        self, room: Room, key: RecordingKey, *, since: datetime, others: Collection[str] = ()
+    ) -> Recording | None:
         raise unsupported(NAME, "record")
 
-    async def recording_link(self, room: Room, recording_id: str, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
+    async def recording_link(self, room: Room, key: RecordingKey, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
         raise unsupported(NAME, "record")
 
-    async def delete_recording(self, room: Room, recording_id: str) -> None:
+    async def delete_recording(self, room: Room, key: RecordingKey) -> None:
         raise unsupported(NAME, "record")

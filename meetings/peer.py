@@ -6,7 +6,7 @@ of that gets no more signals. The host's browser records.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, Protocol
@@ -23,6 +23,7 @@ from meetings.provider import (
     Person,
     Provider,
     Recording,
+    RecordingKey,
     Room,
     RoomSpec,
     StartedRecording,
@@ -59,6 +60,8 @@ class Peer:
     name = NAME
     #: Both are done by the session's own room: its events, and signals that no longer come.
     abilities: frozenset[Ability] = frozenset({"eject", "permit"})
+    places = MAX_PEOPLE
+    makes_ahead = False
     pass_seconds = PASS_SECONDS
 
     def __init__(self, ice_servers: Sequence[IceServer]) -> None:
@@ -68,6 +71,9 @@ class Peer:
         return Room(provider=NAME, id=spec.name, name=spec.name, data={"maxPeople": MAX_PEOPLE})
 
     async def delete_room(self, room: Room) -> None:
+        return None
+
+    async def unmake_room(self, name: str) -> None:
         return None
 
     async def admit(self, room: Room, person: Person, *, expires_at: datetime) -> Pass:
@@ -86,23 +92,25 @@ class Peer:
         admitted = await self.admit(room, person, expires_at=expires_at)
         return Attendee(id=admitted.person_id, data=admitted.data)
 
-    async def eject(self, room: Room, user_id: str) -> None:
+    async def eject(self, room: Room, user_id: str, *, ejected: int = 0) -> None:
         return None
 
     async def permit(self, room: Room, person: Person) -> None:
         return None
 
-    async def start_recording(self, room: Room) -> StartedRecording:
+    async def start_recording(self, room: Room, instance_id: str) -> StartedRecording:
         raise unsupported(NAME, "record")
 
-    async def stop_recording(self, room: Room, instance_id: str) -> None:
+    async def stop_recording(self, room: Room, key: RecordingKey) -> None:
         raise unsupported(NAME, "record")
 
-    async def recordings(self, room: Room, known: Sequence[str]) -> Sequence[Recording]:
+    async def find_recording(
+        self, room: Room, key: RecordingKey, *, since: datetime, others: Collection[str] = ()
+    ) -> Recording | None:
         raise unsupported(NAME, "record")
 
-    async def recording_link(self, room: Room, recording_id: str, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
+    async def recording_link(self, room: Room, key: RecordingKey, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
         raise unsupported(NAME, "record")
 
-    async def delete_recording(self, room: Room, recording_id: str) -> None:
+    async def delete_recording(self, room: Room, key: RecordingKey) -> None:
         raise unsupported(NAME, "record")

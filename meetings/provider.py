@@ -5,6 +5,7 @@
     ProviderError
     ├── ProviderFailed        it answered, and not with what was asked of it
     │   ├── RoomGone          the room is not there any more: make another one
+    │   ├── MeetingEmpty      nobody is in the room, so that there is nothing to record
     │   ├── AlreadyRecording  the room is being recorded
     │   ├── NotRecording      nothing records the room, or there is no such recording
     │   └── NotSupported      this provider has no such act: see `Provider.abilities`
@@ -18,7 +19,7 @@ for one room only. Whoever needs another room takes another name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, Protocol
@@ -57,6 +58,12 @@ class RoomGone(ProviderFailed):
     """The room is not there any more."""
 
     default_code = "room_gone"
+
+
+class MeetingEmpty(ProviderFailed):
+    """Nobody is in the room."""
+
+    default_code = "meeting_empty"
 
 
 class AlreadyRecording(ProviderFailed):
@@ -114,13 +121,15 @@ class Room:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Person:
-    """Who comes. The owner may do in the meeting what its provider lets a host do."""
+    """Who comes. The owner may do in the meeting what its provider lets a host do. `ejected`: how often they were put
+    out of this room, and let back in."""
 
     user_id: str
     name: str
     is_owner: bool = False
     mic_allowed: bool = True
     camera_allowed: bool = True
+    ejected: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,11 +158,18 @@ class Attendee:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartedRecording:
-    """A recording that has begun. `instance_id` stops it; `recording_id` None: the provider names it later."""
+    """A recording that has begun. `recording_id` None: the provider names it later."""
 
-    instance_id: str
     recording_id: str | None
     started_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordingKey:
+    """What a recording is found by: the UUID that it was started with, ours, and the provider's id once it is known."""
+
+    instance_id: str
+    recording_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +206,16 @@ class Provider(Protocol):
     def abilities(self) -> frozenset[Ability]: ...
 
     @property
+    def places(self) -> int | None:
+        """People whom a room takes, where that is for us to count; None where the provider does."""
+        ...
+
+    @property
+    def makes_ahead(self) -> bool:
+        """Whether a room is made when its lesson is planned: it is there until then, and making it may fail."""
+        ...
+
+    @property
     def pass_seconds(self) -> int:
         """How long a pass should open its room: longer than anybody comes and goes, or no longer than it must, where
         nothing but its end keeps somebody out."""
@@ -203,6 +229,10 @@ class Provider(Protocol):
         """End the meeting for everybody. A room that is not there any more counts as deleted."""
         ...
 
+    async def unmake_room(self, name: str) -> None:
+        """Have no room of that name, which `make_room` may have made, and may not."""
+        ...
+
     async def admit(self, room: Room, person: Person, *, expires_at: datetime) -> Pass:
         """A pass for this person and this room alone. Raises RoomGone where the provider can tell."""
         ...
@@ -211,32 +241,42 @@ class Provider(Protocol):
         """Register a person. Raises RoomGone where the provider can tell."""
         ...
 
-    async def eject(self, room: Room, user_id: str) -> None:
-        """`eject`: take somebody out; not there: nothing happens. Keeping them out is left to who gives passes."""
+    async def eject(self, room: Room, user_id: str, *, ejected: int = 0) -> None:
+        """`eject`: take somebody out, who was `ejected` so often before; not there: nothing happens. Passes from before
+        are worth nothing; giving none is left to who gives them."""
         ...
 
     async def permit(self, room: Room, person: Person) -> None:
         """`permit`: give or take microphone and camera in the running meeting. Not there: nothing happens."""
         ...
 
-    async def start_recording(self, room: Room) -> StartedRecording:
-        """`record`: record the room. Raises RoomGone, AlreadyRecording."""
+    async def start_recording(self, room: Room, instance_id: str) -> StartedRecording:
+        """`record`: record the room, under a new UUID of the caller's.
+
+        Raises RoomGone, MeetingEmpty, AlreadyRecording: then nothing was begun. After any other failure something may
+        run, until it is stopped.
+        """
         ...
 
-    async def stop_recording(self, room: Room, instance_id: str) -> None:
-        """`record`: end a recording, which then is processed. Raises NotRecording."""
+    async def stop_recording(self, room: Room, key: RecordingKey) -> None:
+        """`record`: end a recording, which then is processed. Raises NotRecording: it does not run, or not yet."""
         ...
 
-    async def recordings(self, room: Room, known: Sequence[str]) -> Sequence[Recording]:
-        """`record`: the room's recordings, newest first; of a provider that has no list, those of the ids `known`."""
+    async def find_recording(
+        self, room: Room, key: RecordingKey, *, since: datetime, others: Collection[str] = ()
+    ) -> Recording | None:
+        """`record`: a recording as its provider has it; None where it has none.
+
+        One whose id is not known is the only one of the room that began at `since` or later and is none of `others`.
+        """
         ...
 
-    async def recording_link(self, room: Room, recording_id: str, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
+    async def recording_link(self, room: Room, key: RecordingKey, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
         """`record`: a link to a finished recording, for 1 to MAX_LINK_SECONDS. Raises NotRecording."""
         ...
 
-    async def delete_recording(self, room: Room, recording_id: str) -> None:
-        """`record`: delete a recording. One that is not there any more counts as deleted."""
+    async def delete_recording(self, room: Room, key: RecordingKey) -> None:
+        """`record`: delete a recording and all that there is of it. One that is not there counts as deleted."""
         ...
 
 

@@ -5,7 +5,7 @@ Another one is a file like :mod:`meetings.daily`, a line of :data:`PROVIDERS` an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -51,6 +51,11 @@ class Providers:
     def __init__(self, chosen: Provider, all_of_them: Mapping[str, Provider]) -> None:
         self.chosen = chosen
         self._by_name = dict(all_of_them)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All that can be used."""
+        return list(self._by_name)
 
     def by_name(self, name: str) -> Provider:
         """Raises ProviderFailed (`provider_not_set_up`) for one whose settings are gone."""

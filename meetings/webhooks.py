@@ -1,7 +1,7 @@
-"""Daily's webhooks: whether it was Daily that sent them, whether they are new, and what they say.
+"""Daily's webhooks: whether it was Daily that sent them, and what they say.
 
-Plain functions on values. Deliveries come more than once, late and out of order: whoever acts on them remembers the
-ids that :class:`Replays` would, and moves a recording by :func:`later` alone, so that neither matters.
+Plain functions on values. Deliveries come more than once, late and out of order: whoever acts on them lets a recording
+only move forward, so that none of it matters.
 Source: Daily's REST API reference, Webhooks, and its pages on the events `recording.*`.
 """
 
@@ -11,7 +11,6 @@ import base64
 import binascii
 import hmac
 import re
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,8 +23,6 @@ SIGNATURE_HEADER: Final = "X-Webhook-Signature"
 TIMESTAMP_HEADER: Final = "X-Webhook-Timestamp"
 #: How far a delivery's time may be from ours, in seconds, either way.
 MAX_AGE_SECONDS: Final = 300
-#: Deliveries remembered: more than MAX_AGE_SECONDS bring, some 100 bytes each.
-MAX_REMEMBERED: Final = 20_000
 #: A delivery tells of one event.
 MAX_BODY_BYTES: Final = 64 * 1024
 MIN_SECRET_BYTES: Final = 16
@@ -122,29 +119,6 @@ def verify(secret: bytes, *, timestamp: str | None, signature: str | None, body:
         raise WebhookRefused("This delivery is too old.", "webhook_stale")
 
 
-class Replays:
-    """The deliveries of the last minutes. One that is older than they are is stale."""
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[str, float] = OrderedDict()
-
-    def is_new(self, event_id: str, now: float) -> bool:
-        """Whether this is the first time that the event comes; from now on it is not."""
-        while self._seen:
-            oldest = next(iter(self._seen))
-            if now - self._seen[oldest] <= 2 * MAX_AGE_SECONDS and len(self._seen) < MAX_REMEMBERED:
-                break
-            del self._seen[oldest]
-        if event_id in self._seen:
-            return False
-        self._seen[event_id] = now
-        return True
-
-    def forget(self, event_id: str) -> None:
-        """What was made of the event has failed: let it come again."""
-        self._seen.pop(event_id, None)
-
-
 class _Envelope(msgspec.Struct, frozen=True):
     type: str
     id: str
@@ -188,17 +162,6 @@ def parse(body: bytes) -> RecordingNews | OtherNews | Ping:
     if news.recording_id is None and news.instance_id is None:
         raise WebhookRefused("This delivery does not say of which recording.", "webhook_malformed")
     return news
-
-
-_ORDER: Final[dict[RecordingStatus, int]] = {"in-progress": 0, "processing": 1, "failed": 2, "finished": 3}
-
-
-def later(now: RecordingStatus, told: RecordingStatus) -> RecordingStatus:
-    """The state of a recording that was `now`, and of which `told` is told: it only moves forward.
-
-    One that failed may be there all the same; one that is there has not failed.
-    """
-    return told if _ORDER[told] > _ORDER[now] else now
 
 
 def _id(value: object) -> str | None:

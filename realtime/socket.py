@@ -46,6 +46,10 @@ MAX_WAITING_PACKETS: Final = 64
 MAX_TOGETHER_PACKETS: Final = 64
 #: How many events over the limit a connection is told about before it is cut, as a multiple of its burst.
 ABUSE_BURSTS: Final = 5
+#: Events that a connection may send per second, and at once, of those that are counted apart: what browsers send by
+#: themselves. Somebody who comes to five others sends each some dozen, and again when the network changes.
+APART_PER_SECOND: Final = 30
+APART_BURST: Final = 240
 
 logger = structlog.get_logger(__name__)
 
@@ -69,6 +73,7 @@ class Socket:
 
     __slots__ = (
         "_acting",
+        "_apart",
         "_events",
         "_idle",
         "_inbox",
@@ -123,6 +128,7 @@ class Socket:
         self._upgrade_deadline: asyncio.TimerHandle | None = None
         limits = server.limits
         self._events = TokenBucket(limits.events_per_second, limits.events_burst)
+        self._apart: TokenBucket | None = None
         self._patience: TokenBucket | None = None
 
     @property
@@ -136,9 +142,12 @@ class Socket:
     def session(self, session: dict[str, Any]) -> None:
         self._session = session
 
-    def may_send(self, now: float) -> bool | None:
-        """Whether another event is within the limit. None: it is not, and was not for too long."""
-        if self._events.take(now):
+    def may_send(self, now: float, *, apart: bool = False) -> bool | None:
+        """Whether another event is within the limit, or one that is counted `apart` within theirs. None: it is not, and
+        was not for too long."""
+        if apart and self._apart is None:
+            self._apart = TokenBucket(APART_PER_SECOND, APART_BURST)
+        if (self._apart if apart and self._apart is not None else self._events).take(now):
             return True
         if self._patience is None:
             limits = self.server.limits

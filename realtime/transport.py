@@ -50,9 +50,11 @@ class Refusal(Exception):
 
 class Handler(Protocol):
     """The door behind the transport. Handlers of one connection run in the order sent, and one after the other; only
-    events whose name is in `pipelined` do not wait for others of these to be answered."""
+    events whose name is in `pipelined` do not wait for others of these to be answered. Those whose name is in `apart`
+    have limits of their own, so that they hold up no others."""
 
     pipelined: frozenset[str]
+    apart: frozenset[str]
 
     async def connected(self, connection: Connection, token: str | None, environ: dict[str, Any]) -> None:
         """Authenticate. Raises Refusal."""
@@ -251,7 +253,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         if message.startswith(_EVENT_HEAD):
             if socket.client is None:
                 return False
-            within = socket.may_send(time.monotonic())
+            within = socket.may_send(time.monotonic(), apart=self._apart(message))
             if not within:
                 return self._event(socket, False, _ack_id_of(message), None, within)
             start = message.find("[", len(_EVENT_HEAD))
@@ -308,6 +310,12 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
 
         self.start_background_task(run)
         return True
+
+    def _apart(self, message: str) -> bool:
+        if self.handler is None or not self.handler.apart:
+            return False
+        named = _NAMED_MESSAGE.match(message)
+        return named is not None and named[1] in self.handler.apart
 
     def _together(self, packet: str) -> bool:
         if self.handler is None:
@@ -463,6 +471,8 @@ _CONNECT_TYPE: Final = str(socket_packet.CONNECT)
 _ACK_ID: Final = re.compile(rf"{re.escape(_EVENT_HEAD)}([0-9]{{1,{MAX_ACK_DIGITS}}})(?![0-9])")
 #: An Engine.IO packet whose event is named right behind its number.
 _NAMED_EVENT: Final = re.compile(rf'4{re.escape(_EVENT_HEAD)}[0-9]*\["([A-Za-z]+)"')
+#: The same without Engine.IO's part.
+_NAMED_MESSAGE: Final = re.compile(rf'{re.escape(_EVENT_HEAD)}[0-9]*\["([A-Za-z]+)"')
 _EVENTS: Final = frozenset({socket_packet.EVENT, socket_packet.BINARY_EVENT})
 #: An event up to its JSON, which may be broken: lone surrogates, numbers beyond all bounds, too deep.
 _HEAD_OF_EVENT: Final = re.compile(rf"[25](?:[0-9]{{1,10}}-)?{NAMESPACE},(?:[0-9]{{1,{MAX_ACK_DIGITS}}}(?![0-9]))?")

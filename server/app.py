@@ -24,6 +24,7 @@ from domain.meetings import Meetings
 from domain.notifier import Notifier
 from domain.people import People
 from domain.processing import Processing
+from domain.provider_recordings import ProviderRecordings
 from domain.recording_files import RecordingFiles
 from domain.recording_keeper import RecordingKeeper
 from domain.reminders import Reminders
@@ -36,7 +37,6 @@ from handlers.http import edge, keys, pages, routes
 from handlers.http.page_cache import PageCache
 from media.pool import MediaPool
 from meetings import providers
-from meetings.webhooks import RecordingNews
 from realtime.bus import Bus, LocalBus
 from realtime.redis_bus import RedisBus
 from realtime.transport import EncountersNamespace, SocketServer
@@ -112,7 +112,6 @@ def build(
     app.cleanup_ctx.append(partial(_database, settings=settings, dsn=dsn))
     app.cleanup_ctx.append(partial(_verifier, settings=settings, demo_secret=demo_secret))
     app.cleanup_ctx.append(partial(_live, settings=settings))
-    app[keys.DAILY_WEBHOOKS] = keys.DailyWebhooks(secret=settings.daily_webhook_secret, recording_news=_note_recording)
     app.cleanup_ctx.append(partial(_meetings, settings=settings))
     app.cleanup_ctx.append(partial(_files, settings=settings))
     app.cleanup_ctx.append(partial(_recordings, days=settings.recording_retention_days))
@@ -182,12 +181,14 @@ async def _meetings(app: web.Application, *, settings: Settings) -> AsyncIterato
     async with providers.opened(settings) as opened:
         meetings = app[keys.MEETINGS] = Meetings(app[keys.LIVE], opened)
         meetings.start()
+        recorded = app[keys.PROVIDER_RECORDINGS] = ProviderRecordings(app[keys.LIVE], opened)
+        app[keys.DAILY_WEBHOOKS] = keys.DailyWebhooks(
+            secret=settings.daily_webhook_secret, recording_news=recorded.heard
+        )
+        recorded.looks.start()
         yield
+        await recorded.looks.close()
         await meetings.close()
-
-
-async def _note_recording(news: RecordingNews) -> None:
-    logger.info("recording.told", recording_id=news.recording_id, instance_id=news.instance_id, status=news.status)
 
 
 async def _files(app: web.Application, *, settings: Settings) -> AsyncIterator[None]:

@@ -122,6 +122,11 @@ export async function* online(token, ref) {
   }
 }
 
+/** The newest recordings of a lesson, as the server lists them. */
+export function recordings(token, ref) {
+  return call(`/sessions/${at(ref)}/recordings`, { token });
+}
+
 export function letBackIn(token, ref, userId) {
   return call(`/sessions/${at(ref)}/participants/${at(userId)}`, { method: "PATCH", token, body: { wasKicked: false } });
 }
@@ -133,6 +138,16 @@ export async function nameOf(token, userId) {
   } catch {
     return "";
   }
+}
+
+/** What lets one into the lesson's video: `{provider, url, token, data, meeting_id, expires_at, …}`. */
+export function meetingPass(token, ref) {
+  return call(`/sessions/${at(ref)}/token`, { method: "POST", token });
+}
+
+/** Gives the pass back: one is not in the video any more. */
+export async function leaveMeeting(token, ref) {
+  await fetch(`/sessions/${at(ref)}/token`, { method: "DELETE", headers: { Authorization: `Bearer ${token}` }, keepalive: true });
 }
 
 const KEY = "encounters.sign-in";

@@ -8,9 +8,11 @@ import { openControls } from "./controls.js";
 import { announce, confirm, toast } from "./dialogs.js";
 import { byId, setText } from "./dom.js";
 import { titleOf } from "./lesson.js";
+import { openMeeting } from "./meeting.js";
 import { goToStart, hideNotice, lobbyNotice, noticeFor, showNotice } from "./notice.js";
 import { openPeople } from "./people.js";
 import { openPinned } from "./pinned.js";
+import { openLessonRecorder } from "./recorder.js";
 import { newestSeq } from "./rows.js";
 import { openSession } from "./session.js";
 import { initialState, reduce } from "./state.js";
@@ -36,7 +38,11 @@ export function openRoom({ ref, signIn, demo }) {
     if (state === before) return;
     if (state.outgoing !== before.outgoing) sessionStorage.setItem(unsent, JSON.stringify(state.outgoing));
     if (state.connection.phase === "live" && before.connection.phase !== "live") joined();
-    if (action.type === "event") tell(action, before);
+    if (action.type === "event") {
+      tell(action, before);
+      meeting.told(action);
+      if (action.event === "recordingState") recorder.look();
+    }
     if (!planned) {
       planned = true;
       setTimeout(render);
@@ -53,7 +59,16 @@ export function openRoom({ ref, signIn, demo }) {
   /** Does what may fail on the server's side and says so if it does. */
   const attempt = (promise) => promise.catch((error) => toast(error.message));
 
-  const session = openSession({ ref, signIn, renew, dispatch, getState: () => state, notify: toast });
+  const session = openSession({ ref, signIn, renew, dispatch, getState: () => state, notify: toast, hear: (...event) => meeting.hear(...event) });
+
+  const meeting = openMeeting({
+    ref, userId: signIn.userId, getState: () => state, ask: session.ask, token: session.token, notify: toast, announce,
+    changed: () => recorder.look(),
+  });
+
+  const recorder = openLessonRecorder({
+    ref, userId: signIn.userId, getState: () => state, ask: session.ask, token: session.token, notify: toast, meeting,
+  });
 
   const composer = openComposer({
     send: session.send,
@@ -114,6 +129,8 @@ export function openRoom({ ref, signIn, demo }) {
 
   /** After each (re)join: what the ack does not say. */
   async function joined() {
+    meeting.joined();
+    recorder.look();
     if (state.me.isHost) api.barred(session.token(), ref).then((people) => dispatch({ type: "barred", people }), () => {});
     const { id, room, title, otherIds } = state.session;
     const known = demo?.lessons.find((lesson) => lesson.session_id === id || lesson.room_name === room);
@@ -176,6 +193,7 @@ export function openRoom({ ref, signIn, demo }) {
 
   function render() {
     planned = false;
+    meeting.render(state);
     const { phase } = state.connection;
     const neverIn = phase === "signedOut" && !state.session;
     if (neverIn || ["kicked", "refused", "turnedAway"].includes(phase)) return void showNotice(noticeFor(state.connection, titleOf(state.session)));
@@ -203,6 +221,7 @@ export function openRoom({ ref, signIn, demo }) {
   }
 
   function leave() {
+    meeting.leave();
     session.leave();
     goToStart();
   }

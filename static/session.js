@@ -29,12 +29,15 @@ const EVENTS = [
   "participantKicked", "participantJoined", "participantLeft", "typing", "read",
   "messageReaction", "messagePinned", "sessionSettings", "whiteboardCleared", "waiting",
 ];
+/** What the video alone has to know, at once: see meeting.js. */
+const MEETING_EVENTS = ["signal", "meetingMoved", "meetingEnded"];
 
 /**
  * @param {{ref: string, signIn: api.SignIn, renew: () => Promise<?api.SignIn>, dispatch: Function, getState: Function,
- *          notify: (sentence: string) => void}} room `renew` fetches a new token without asking; null where it cannot.
+ *          notify: (sentence: string) => void, hear: (event: string, data: object) => void}} room
+ *   `renew` fetches a new token without asking; null where it cannot. `hear` gets what the video alone has to know.
  */
-export function openSession({ ref, signIn, renew, dispatch, getState, notify }) {
+export function openSession({ ref, signIn, renew, dispatch, getState, notify, hear }) {
   const socket = io("/encounters", {
     auth: (send) => send({ token: signIn.token }),
     transports: ["websocket", "polling"],
@@ -208,6 +211,9 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify }) 
     if (reason === "io server disconnect") connectIn(RETRY_MS / 3);
   });
   for (const event of EVENTS) socket.on(event, (data) => receive(event, data));
+  for (const event of MEETING_EVENTS) {
+    socket.on(event, (data) => data?.session_id === getState().session?.id && hear(event, data));
+  }
   socket.on("admitted", () => phase() === "lobby" && join());
   socket.on("refused", () => phase() === "lobby" && stop("turnedAway"));
   socket.on("kicked", () => stop("kicked"));

@@ -62,6 +62,17 @@ async def find(executor: Executor, meeting_id: UUID) -> Meeting | None:
     return Meeting.from_row(row) if row else None
 
 
+async def goes_on(connection: Connection, session_id: UUID) -> bool:
+    """Whether the session has had a meeting that nobody has ended: the next one is instead of it."""
+    return bool(
+        await connection.fetchval(
+            "SELECT ended_at IS NULL OR ended_at >= closes_at FROM meetings WHERE session_id = $1"
+            " ORDER BY generation DESC LIMIT 1",
+            session_id,
+        )
+    )
+
+
 async def insert(
     connection: Connection,
     *,
@@ -95,24 +106,6 @@ async def insert(
     )
     assert row is not None, "one row is inserted"
     return Meeting.from_row(row)
-
-
-async def insert_over(
-    connection: Connection, *, meeting_id: UUID, session_id: UUID, provider: str, room_id: str, room_name: str
-) -> None:
-    """A room that was made for the session, is not needed and to be deleted. Inside a transaction that holds the
-    session's row."""
-    await connection.execute(
-        """
-        INSERT INTO meetings (id, session_id, generation, provider, room_id, room_name, closes_at, ended_at)
-        SELECT $1, $2, coalesce(max(generation), 0) + 1, $3, $4, $5, now(), now() FROM meetings WHERE session_id = $2
-        """,
-        meeting_id,
-        session_id,
-        provider,
-        room_id,
-        room_name,
-    )
 
 
 async def end(executor: Executor, meeting_id: UUID) -> bool:

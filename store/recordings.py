@@ -32,6 +32,7 @@ class Recording:
 
     `started_at` is None for a film that was made elsewhere and sent afterwards. `uploaded_by` started it, or, once
     there is a file, sent that. `failure` says to people why there is nothing to see.
+    `provider` records it itself, and keeps the film.
     """
 
     id: UUID
@@ -45,6 +46,7 @@ class Recording:
     failure: str | None
     created_at: datetime
     updated_at: datetime
+    provider: str | None = None
     file_name: str | None = None
     file_size_bytes: int | None = None
     mime_type: str | None = None

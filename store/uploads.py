@@ -157,6 +157,18 @@ async def save(
     return row is not None
 
 
+async def save_length(executor: Executor, file_id: UUID, holder: UUID, length: int) -> bool:
+    """Write down how long it is, where nobody knew. False: the lease was lost, and nothing was written."""
+    with translated():
+        row = await executor.fetchrow(
+            "UPDATE uploads SET length = $3 WHERE file_id = $1 AND lease_holder = $2 RETURNING file_id",
+            file_id,
+            holder,
+            length,
+        )
+    return row is not None
+
+
 async def delete(connection: Connection, file_id: UUID, holder: UUID) -> bool:
     """The upload is over. False: the lease was lost, and nothing was changed."""
     row = await connection.fetchrow(

@@ -53,6 +53,8 @@ class Encounters:
 
     #: Messages that a person sends one right after the other may share a batch: the log keeps their order.
     pipelined = frozenset({"sendMessage"})
+    #: Browsers that connect to each other send dozens at once: chat goes on meanwhile.
+    apart = frozenset({"signal"})
 
     def __init__(self, live: Live, verifier: Verifier, people: People, limits: Limits) -> None:
         self._live = live

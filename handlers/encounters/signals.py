@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain import signals
 from domain.live import Live
 from handlers.encounters.answers import done
 from handlers.encounters.attendees import member_of
@@ -19,7 +18,6 @@ class Signal(InSession):
     data: Any
 
 
-def send(live: Live, connection: Connection, request: Signal) -> Reply:
-    member = member_of(connection, request.session_id)
-    signals.send(live.presence, live.tell, member, request.to, request.data)
+async def send(live: Live, connection: Connection, request: Signal) -> Reply:
+    await live.signals.send(member_of(connection, request.session_id), request.to, request.data)
     return done()

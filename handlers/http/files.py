@@ -16,9 +16,9 @@ from domain import links
 from domain.errors import PreconditionFailed
 from domain.links import unknown_link
 from handlers.http.bodies import json_response
-from handlers.http.keys import DATABASE, UPLOADS
+from handlers.http.keys import DATABASE, PROVIDER_RECORDINGS, UPLOADS
 from handlers.http.ranges import NotSatisfiable, Range, not_modified, precondition_failed, ranges_of
-from store import files
+from store import files, recordings
 from store.objects.objects import ObjectMissing, ObjectStore, Stat
 
 #: Seconds for which the bucket's own link is good: at least, because a player comes back to it for the next piece; at
@@ -34,6 +34,8 @@ async def show(request: web.Request) -> web.StreamResponse:
     link = links.opened(request.match_info["token"], await doors.link_key(), now=time.time())
     if link.use == "send":
         raise unknown_link()
+    if link.use == "recording":
+        return await _at_provider(request, link)
     file = await files.find(request.app[DATABASE], link.file_id)
     if file is None or file.state != "ready":
         raise rules.unknown_file()
@@ -45,8 +47,7 @@ async def show(request: web.Request) -> web.StreamResponse:
         seconds = min(MOST_BUCKET_SECONDS, max(LEAST_BUCKET_SECONDS, link.expires_at - int(time.time())))
         elsewhere = await doors.objects.link(key, seconds=seconds, content_type=mime, disposition=disposition)
         if elsewhere is not None:
-            there = {hdrs.LOCATION: elsewhere, hdrs.CACHE_CONTROL: "no-store"}
-            return web.Response(status=307, headers=there)
+            return _there(elsewhere)
     found = await doors.objects.stat(key)
     if found is None:
         raise rules.unknown_file()
@@ -63,6 +64,18 @@ async def show(request: web.Request) -> web.StreamResponse:
         "Referrer-Policy": "no-referrer",
     }
     return await _send(request, doors.objects, key, found, headers)
+
+
+async def _at_provider(request: web.Request, link: links.Link) -> web.Response:
+    recording = await recordings.find(request.app[DATABASE], link.file_id)
+    if recording is None or recording.status != "completed":
+        raise rules.unknown_file()
+    seconds = max(LEAST_BUCKET_SECONDS, link.expires_at - int(time.time()))
+    return _there((await request.app[PROVIDER_RECORDINGS].link(recording.id, seconds=seconds)).url)
+
+
+def _there(url: str) -> web.Response:
+    return web.Response(status=307, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
 
 
 async def _send(

@@ -15,17 +15,19 @@ from domain.people import People
 from domain.tokens import Verifier
 from handlers.addresses import Network
 from handlers.http.page_cache import PageCache
-from meetings.webhooks import RecordingNews, Replays
+from meetings.webhooks import RecordingNews
 
 if TYPE_CHECKING:
     from domain.live import Live
     from domain.meetings import Meetings
+    from domain.provider_recordings import ProviderRecordings
     from domain.uploads import Uploads
     from store.database import Pool
 else:
     # AppKey only remembers the name of its type.
     Live = Any
     Meetings = Any
+    ProviderRecordings = Any
     Uploads = Any
     Pool = Any
 
@@ -41,11 +43,10 @@ class DemoSecret:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DailyWebhooks:
-    """What Daily signs its webhooks with (None: none is believed), which came, and who hears of recordings."""
+    """What Daily signs its webhooks with (None: none is believed), and who hears of recordings."""
 
     secret: bytes | None = field(repr=False)
     recording_news: Callable[[RecordingNews], Awaitable[None]]
-    replays: Replays = field(default_factory=Replays)
 
 
 #: ``{status, database, bus, …}``; `status` is "ready", "unavailable" or "draining".
@@ -56,6 +57,8 @@ VERIFIER: Final[web.AppKey[Verifier]] = web.AppKey("VERIFIER")
 PEOPLE: Final[web.AppKey[People]] = web.AppKey("PEOPLE")
 LIVE: Final[web.AppKey[Live]] = web.AppKey("LIVE")
 MEETINGS: Final[web.AppKey[Meetings]] = web.AppKey("MEETINGS")
+#: Recordings that video providers make and keep.
+PROVIDER_RECORDINGS: Final[web.AppKey[ProviderRecordings]] = web.AppKey("PROVIDER_RECORDINGS")
 DAILY_WEBHOOKS: Final[web.AppKey[DailyWebhooks]] = web.AppKey("DAILY_WEBHOOKS")
 PAGE_CACHE: Final[web.AppKey[PageCache]] = web.AppKey("PAGE_CACHE")
 READINESS: Final[web.AppKey[Readiness]] = web.AppKey("READINESS")

@@ -11,6 +11,7 @@ from aiohttp import web
 from domain.links import Link, Use, signed
 from handlers.addresses import public_origin
 from handlers.http.keys import DOWNLOAD_LINK_SECONDS, TRUSTED_PROXIES, UPLOADS
+from store.recordings import Recording
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +29,15 @@ class Links:
     def save(self, file_id: UUID) -> str:
         """To a file, to be saved."""
         return self._link("read", file_id, attachment=True)
+
+    def of_recording(self, recording: Recording) -> str | None:
+        """To a recording; None while there is nothing to see. Where its provider has it, the provider is asked only
+        when the link is followed."""
+        if recording.status != "completed":
+            return None
+        if recording.provider is not None:
+            return self._link("recording", recording.id)
+        return None if recording.file_id is None else self.read(recording.file_id)
 
     def of_content(self, file_id: UUID, thumbnail: bool) -> str:
         """To a file, or to the picture that was taken from it."""

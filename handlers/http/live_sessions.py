@@ -14,7 +14,7 @@ from domain.errors import BadRequest
 from domain.live_sessions import NewLiveSession, document
 from domain.session_settings import MAX_TITLE_CHARACTERS
 from handlers.http.bodies import json_response, read_body
-from handlers.http.keys import DATABASE, LIVE
+from handlers.http.keys import DATABASE, LIVE, MEETINGS
 from handlers.http.messages import entered
 from handlers.http.requests import (
     cursor_of,
@@ -62,6 +62,7 @@ async def schedule(request: web.Request, wanted: ClassToSchedule) -> web.Respons
         raise courses.unknown_course() from None
     session = await live_sessions.schedule(
         request.app[LIVE],
+        request.app[MEETINGS].rooms,
         identity_of(request),
         NewLiveSession(
             course_id=course_id,

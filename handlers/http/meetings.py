@@ -41,6 +41,12 @@ class NewAttendee(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(max_length=200)] = ""
 
 
+class Move(msgspec.Struct, frozen=True):
+    """`provider` left out: the one that the server is set up with."""
+
+    provider: Annotated[str, Meta(max_length=100)] | None = None
+
+
 async def create(request: web.Request) -> web.Response:
     """The session's meeting, which the first to ask makes: 201, then 200."""
     new = await read_body(request, NewMeeting)
@@ -97,11 +103,26 @@ async def token(request: web.Request) -> web.Response:
     )
 
 
+async def leave(request: web.Request) -> web.Response:
+    """Give a pass back: who left the meeting, and not the session, keeps nobody else out."""
+    _, member = await entered(request)
+    await request.app[MEETINGS].leave(member)
+    return web.Response(status=204)
+
+
 async def move(request: web.Request) -> web.Response:
-    """To another room. `from`: the id of the meeting to move, so that a request that is repeated moves it once."""
+    """To another room. `from`: the id of the meeting to move, so that a request that is repeated moves it once.
+    `provider`, in the body or the query: to another provider."""
     session, member = await entered(request)
+    access.require_host(member)
+    wanted = await read_body(request, Move) if request.body_exists else Move()
     only = query_text(request, "from")
-    meeting, made = await request.app[MEETINGS].move(member, session, only=None if only is None else _id(only))
+    meeting, made = await request.app[MEETINGS].move(
+        member,
+        session,
+        only=None if only is None else _id(only),
+        to=wanted.provider if wanted.provider is not None else query_text(request, "provider"),
+    )
     return json_response(meetings.document(meeting), status=201 if made else 200)
 
 

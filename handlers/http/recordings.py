@@ -11,7 +11,7 @@ from domain.access import Member
 from domain.errors import Forbidden, NotFound, invalid
 from handlers.http.bodies import json_response
 from handlers.http.forms import receive_form
-from handlers.http.keys import DATABASE, LIVE, UPLOADS
+from handlers.http.keys import DATABASE, DOWNLOAD_LINK_SECONDS, LIVE, PROVIDER_RECORDINGS, UPLOADS
 from handlers.http.links import links_of
 from handlers.http.messages import entered
 from handlers.http.requests import identity_of, link, path_uuid, query_limit, query_text, query_word
@@ -41,7 +41,15 @@ async def newest(request: web.Request) -> web.Response:
     found = await store.of_session(request.app[DATABASE], session.id, limit=1)
     if not found:
         raise NotFound("This session has not been recorded", code="recording_not_found")
-    recording, links = found[0], await links_of(request)
+    recording = found[0]
+    if recording.status == "completed" and recording.provider is not None:
+        seconds = request.app[DOWNLOAD_LINK_SECONDS]
+        there = await request.app[PROVIDER_RECORDINGS].link(recording.id, seconds=seconds)
+        document = recordings.newest_document(
+            recording, url=there.url, download_url=there.url, expires_at=there.expires_at
+        )
+        return json_response(document)
+    links = await links_of(request)
     file_id = _watchable(recording)
     return json_response(
         recordings.newest_document(
@@ -60,10 +68,7 @@ async def index(request: web.Request) -> web.Response:
     found = await store.of_session(request.app[DATABASE], session.id, before=_cursor(request), limit=limit + 1)
     shown, links = found[:limit], await links_of(request)
     more = link(request, "next", cursor=str(shown[-1].id)) if len(found) > limit else None
-    documents = []
-    for recording in shown:
-        file_id = _watchable(recording)
-        documents.append(recordings.document(recording, None if file_id is None else links.read(file_id)))
+    documents = [recordings.document(recording, links.of_recording(recording)) for recording in shown]
     return json_response(documents, headers=more)
 
 

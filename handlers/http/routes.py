@@ -160,6 +160,7 @@ def routes() -> list[Route]:
         Route("GET", "/sessions/{ref}/participants", participants.index),
         Route("PATCH", "/sessions/{ref}/participants/{user_id}", participants.change),
         Route("POST", "/sessions/{ref}/token", meetings.token),
+        Route("DELETE", "/sessions/{ref}/token", meetings.leave),
         Route("POST", "/sessions/{ref}/meeting/move", meetings.move),
         Route("POST", "/meetings", meetings.create),
         Route("DELETE", "/meetings", meetings.delete),

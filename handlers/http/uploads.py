@@ -1,5 +1,5 @@
 """`/uploads`: resumable uploads, tus 1.0.0 (https://tus.io/protocols/resumable-upload) with its extensions creation,
-creation-with-upload, expiration, checksum and termination."""
+creation-with-upload, creation-defer-length, expiration, checksum and termination."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from domain.arrivals import Arrival, Checksum, SentTooSlowly, too_long
-from domain.errors import BadRequest, Conflict, EncountersError, PreconditionFailed, UnsupportedMediaType, invalid
+from domain.errors import Conflict, EncountersError, PreconditionFailed, UnsupportedMediaType, invalid
 from domain.files import unknown_upload
 from domain.uploads import missing_field
 from handlers.http.bodies import json_response
@@ -30,7 +30,7 @@ from handlers.payloads import refuse_unstorable
 from store.files import Purpose
 
 VERSION: Final = "1.0.0"
-EXTENSIONS: Final = "creation,creation-with-upload,expiration,checksum,termination"
+EXTENSIONS: Final = "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination"
 BODY_TYPE: Final = "application/offset+octet-stream"
 
 RESUMABLE: Final = "Tus-Resumable"
@@ -45,10 +45,10 @@ METADATA: Final = "Upload-Metadata"
 EXPIRES: Final = "Upload-Expires"
 CHECKSUM: Final = "Upload-Checksum"
 #: What pages of other sites send, and what they may read.
-REQUEST_HEADERS: Final = (RESUMABLE, LENGTH, OFFSET, METADATA, CHECKSUM)
+REQUEST_HEADERS: Final = (RESUMABLE, LENGTH, DEFER_LENGTH, OFFSET, METADATA, CHECKSUM)
 RESPONSE_HEADERS: Final = (
     *(RESUMABLE, TUS_VERSION, TUS_EXTENSION, TUS_MAX_SIZE, TUS_CHECKSUMS),
-    *(LENGTH, OFFSET, METADATA, EXPIRES),
+    *(LENGTH, DEFER_LENGTH, OFFSET, METADATA, EXPIRES),
 )
 
 #: By their names in `Upload-Checksum`. SHA-1 is the one that the protocol asks for.
@@ -104,9 +104,7 @@ async def create(request: web.Request) -> web.Response:
     """Announce a file, with its first bytes or without."""
     _check_version(request)
     doors, identity = request.app[UPLOADS], identity_of(request)
-    if DEFER_LENGTH in request.headers:
-        raise BadRequest(f"{DEFER_LENGTH} is not offered: say {LENGTH}.", code="length_required")
-    length = _number(request, LENGTH)
+    length = _announced(request)
     fields = parse_metadata(request.headers.get(METADATA, ""))
     with_bytes = request.content_type == BODY_TYPE and request.body_exists
     checksum, expected = _checksum(request) if with_bytes else (None, b"")
@@ -146,7 +144,8 @@ async def show(request: web.Request) -> web.Response:
                 file, upload = await arrival.finish(), None
     length = file.size if upload is None else upload.length
     offset = file.size if upload is None else upload.offset
-    headers = {hdrs.CACHE_CONTROL: "no-store", OFFSET: str(offset), LENGTH: str(length or 0)}
+    headers = {hdrs.CACHE_CONTROL: "no-store", OFFSET: str(offset)}
+    headers |= {DEFER_LENGTH: "1"} if length is None else {LENGTH: str(length)}
     if upload is not None:
         headers[EXPIRES] = _date(upload.expires_at)
         if upload.metadata:
@@ -184,8 +183,10 @@ async def append(request: web.Request) -> web.Response:
     async with await doors.arrive(file) as arrival:
         if offset != arrival.offset:
             raise _elsewhere(arrival.offset, offset)
-        length = arrival.upload.length or 0
-        if offset + (request.content_length or 0) > length:
+        if LENGTH in request.headers:
+            await _take_length(arrival, _number(request, LENGTH))
+        length = arrival.upload.length
+        if length is not None and offset + (request.content_length or 0) > length:
             raise too_long(length)
         await _take(request, arrival, checksum, expected)
         headers = {OFFSET: str(arrival.offset), EXPIRES: _date(arrival.expires_at)}
@@ -208,6 +209,24 @@ async def _take(request: web.Request, arrival: Arrival, checksum: Checksum | Non
         await arrival.finish()
     else:
         await arrival.keep()
+
+
+async def _take_length(arrival: Arrival, length: int) -> None:
+    """A length that was put off is said once."""
+    if arrival.upload.length is None:
+        await arrival.set_length(length)
+    elif arrival.upload.length != length:
+        raise invalid({LENGTH: f"is {arrival.upload.length}, as was said before"})
+
+
+def _announced(request: web.Request) -> int | None:
+    """The length of a new upload; None where it is put off, for what is sent as it is made."""
+    put_off = request.headers.get(DEFER_LENGTH)
+    if put_off is None:
+        return _number(request, LENGTH)
+    if put_off != "1" or LENGTH in request.headers:
+        raise invalid({DEFER_LENGTH: f"must be 1, and stands instead of {LENGTH}"})
+    return None
 
 
 def parse_metadata(header: str) -> dict[str, str]:

@@ -21,9 +21,10 @@ logger = structlog.get_logger(__name__)
 
 
 async def daily(request: web.Request) -> web.Response:
-    """Take a delivery that Daily signed, once; 200 for the ping before there is a secret, which does nothing.
+    """Take a delivery that Daily signed; 200 for the ping before there is a secret, which does nothing.
 
-    Daily takes anything but a quick 200 for a failure, and soon sends no more: what is known already is 200, too.
+    Daily takes anything but a quick 200 for a failure, and soon sends no more: what is known already, and what nobody
+    knows of, is 200, too. A delivery that comes again, to whichever worker, changes nothing.
     """
     body = await read_bytes(request)
     if webhooks.is_ping(body):
@@ -45,10 +46,6 @@ async def daily(request: web.Request) -> web.Response:
         if refused.code in _UNBELIEVED:
             raise Unauthenticated(refused.message, code=refused.code) from None
         raise BadRequest(refused.message, code=refused.code) from None
-    if isinstance(news, RecordingNews) and door.replays.is_new(news.event_id, time.time()):
-        try:
-            await door.recording_news(news)
-        except BaseException:
-            door.replays.forget(news.event_id)  # Daily sends it again
-            raise
+    if isinstance(news, RecordingNews):
+        await door.recording_news(news)  # what fails, Daily sends again
     return json_response({"message": "Taken"})

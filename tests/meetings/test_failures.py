@@ -12,15 +12,27 @@ from typing import Any
 import pytest
 
 from meetings import chime, daily
-from meetings.daily_api import MAX_ANSWER_BYTES, Patience, Refusal, Unsure
+from meetings.daily_api import MAX_ANSWER_BYTES, UNDO_SECONDS, Patience, Refusal, Unsure
 from meetings.pace import Pace, TooSoon
-from meetings.provider import NotRecording, Provider, ProviderAway, ProviderError, ProviderFailed, Room, RoomSpec
+from meetings.provider import (
+    NotRecording,
+    Provider,
+    ProviderAway,
+    ProviderError,
+    ProviderFailed,
+    RecordingKey,
+    Room,
+    RoomSpec,
+)
 from server.settings import from_environment
 from tests.meetings.worlds import STUDENT, ChimeWorld, DailyWorld, chime_world, daily_world, soon
 from tests.standins import daily as daily_standin
 from tests.standins.faults import Fault
 
 LESSON = RoomSpec(name="a-lesson")
+RECORDING = RecordingKey(
+    instance_id="5f0c2b8a-0000-4000-8000-000000000000", recording_id="5f0c2b8a-0000-4000-8000-000000000001"
+)
 AWAY = Fault(cut=True)
 SLOW = Fault(seconds=1.0)
 NONSENSE = [
@@ -38,9 +50,11 @@ ACTS: dict[str, Act] = {
     "attendee": lambda provider, room: provider.attendee(room, STUDENT, expires_at=soon()),
     "eject": lambda provider, room: provider.eject(room, STUDENT.user_id),
     "permit": lambda provider, room: provider.permit(room, STUDENT),
-    "start": lambda provider, room: provider.start_recording(room),
-    "stop": lambda provider, room: provider.stop_recording(room, "5f0c2b8a-0000-4000-8000-000000000000"),
-    "link": lambda provider, room: provider.recording_link(room, "5f0c2b8a-0000-4000-8000-000000000000"),
+    "start": lambda provider, room: provider.start_recording(room, RECORDING.instance_id),
+    "stop": lambda provider, room: provider.stop_recording(room, RECORDING),
+    "find": lambda provider, room: provider.find_recording(room, RECORDING, since=soon()),
+    "link": lambda provider, room: provider.recording_link(room, RECORDING),
+    "delete a recording": lambda provider, room: provider.delete_recording(room, RECORDING),
 }
 
 
@@ -77,7 +91,7 @@ async def test_a_provider_that_does_not_answer_is_away_before_anybody_loses_pati
         await ACTS[act](world.provider, room)
 
     assert failed.value.code == "provider_away"
-    assert time.monotonic() - began < 0.6 + daily.UNDO_SECONDS + 0.5
+    assert time.monotonic() - began < 0.6 + UNDO_SECONDS + 0.5
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -178,10 +192,11 @@ async def test_a_room_that_is_public_is_not_kept(of_daily: DailyWorld) -> None:
 
 async def test_a_recording_whose_start_was_lost_does_not_run_on(of_daily: DailyWorld) -> None:
     room = await of_daily.provider.make_room(LESSON)
+    of_daily.join(room, await of_daily.provider.admit(room, STUDENT, expires_at=soon()))
     of_daily.server.faults.next(Fault(cut=True, done=True, at="POST /v1/rooms/a-lesson/recordings/start"))
 
     with pytest.raises(ProviderAway):
-        await of_daily.provider.start_recording(room)
+        await of_daily.provider.start_recording(room, RECORDING.instance_id)
 
     assert of_daily.server.rooms["a-lesson"].recording is None
     assert of_daily.server.faults.asked("POST /v1/rooms/a-lesson/recordings/start") == 1
@@ -190,9 +205,10 @@ async def test_a_recording_whose_start_was_lost_does_not_run_on(of_daily: DailyW
 async def test_a_recording_that_has_no_worker_yet_is_tried_again() -> None:
     async with daily_world(Patience(first_pause_seconds=0.01)) as world:
         room = await world.provider.make_room(LESSON)
+        world.join(room, await world.provider.admit(room, STUDENT, expires_at=soon()))
         world.server.faults.next(Fault(status=503, at="POST /v1/rooms/a-lesson/recordings/start"))
 
-        await world.provider.start_recording(room)
+        await world.provider.start_recording(room, RECORDING.instance_id)
 
         assert len(world.server.recordings) == 1
 
@@ -282,6 +298,22 @@ async def test_more_calls_than_daily_allows_wait_for_their_turn() -> None:
             await world.provider.delete_room(Room(provider="daily", id="1", name=f"room-{number}"))
 
         assert time.monotonic() - began >= 1.0
+
+
+async def test_recordings_are_started_no_faster_than_daily_allows_and_stopped_at_once() -> None:
+    async with daily_world(Patience(first_pause_seconds=0.01)) as world:
+        rooms = [await world.provider.make_room(RoomSpec(name=f"room-{number}")) for number in range(2)]
+        for room in rooms:
+            world.join(room, await world.provider.admit(room, STUDENT, expires_at=soon()))
+        began = time.monotonic()
+        for room in rooms:
+            await world.provider.start_recording(room, RECORDING.instance_id)
+        assert time.monotonic() - began >= 1.0
+
+        began = time.monotonic()
+        for room in rooms:
+            await world.provider.stop_recording(room, RECORDING)
+        assert time.monotonic() - began < 1.0
 
 
 # Keeping a pace

@@ -17,18 +17,25 @@ from meetings.external_ids import external_id
 from meetings.provider import (
     MAX_NAME_CHARACTERS,
     AlreadyRecording,
+    MeetingEmpty,
     NotRecording,
     NotSupported,
     Pass,
     Person,
+    Provider,
+    ProviderAway,
     ProviderFailed,
+    RecordingKey,
     Room,
     RoomGone,
     RoomSpec,
 )
 from server.settings import SettingsError, from_environment
 from tests.meetings.worlds import STUDENT, TEACHER, WORLDS, ChimeWorld, DailyWorld, World, chime_world, soon
+from tests.standins.faults import Fault
 
+INSTANCE = "5f0c2b8a-0000-4000-8000-000000000000"
+OTHER_INSTANCE = "5f0c2b8a-0000-4000-8000-000000000001"
 LESSON = RoomSpec(name="0f8fad5bd9cb469fa16570867728950e-1")
 
 
@@ -214,46 +221,64 @@ async def test_a_lesson_is_recorded_and_watched(world: World) -> None:
     await come_in(world, room, TEACHER)
     if "record" not in provider.abilities:
         return
-    started = await provider.start_recording(room)
+    began = soon(0)
+    started = await provider.start_recording(room, INSTANCE)
     assert started.recording_id is not None
-    known = [started.recording_id]
-    assert [one.status for one in await provider.recordings(room, known)] == ["in-progress"]
+    key = RecordingKey(instance_id=INSTANCE, recording_id=started.recording_id)
+    assert await status(provider, room, key) == "in-progress"
     with pytest.raises(NotRecording):
-        await provider.recording_link(room, started.recording_id)
+        await provider.recording_link(room, key)
 
-    await provider.stop_recording(room, started.instance_id)
-    assert [one.status for one in await provider.recordings(room, known)] == ["processing"]
+    await provider.stop_recording(room, key)
+    assert await status(provider, room, key) == "processing"
 
     world.finish(started.recording_id)
-    (finished,) = await provider.recordings(room, known)
+    finished = await provider.find_recording(room, key, since=began)
+    assert finished is not None
     assert (finished.id, finished.status) == (started.recording_id, "finished")
-    link = await provider.recording_link(room, started.recording_id, seconds=10**9)
+    link = await provider.recording_link(room, key, seconds=10**9)
     assert urlsplit(link.url).scheme in ("http", "https")
     assert soon(43_100) < link.expires_at <= soon(43_201)
 
-    await provider.delete_recording(room, started.recording_id)
-    await provider.delete_recording(room, started.recording_id)
+    await provider.delete_recording(room, key)
+    await provider.delete_recording(room, key)
     with pytest.raises(NotRecording):
-        await provider.recording_link(room, started.recording_id)
+        await provider.recording_link(room, key)
+
+
+async def test_a_room_that_is_gone_is_not_recorded(world: World) -> None:
+    if "record" not in world.provider.abilities:
+        return
+    room = await world.provider.make_room(LESSON)
+    await world.provider.delete_room(room)
+
+    with pytest.raises(RoomGone):
+        await world.provider.start_recording(room, INSTANCE)
+
+
+async def status(provider: Provider, room: Room, key: RecordingKey) -> str | None:
+    found = await provider.find_recording(room, key, since=soon(0))
+    return None if found is None else found.status
 
 
 async def test_what_does_not_run_is_not_stopped(world: World) -> None:
     room = await world.provider.make_room(LESSON)
     if "record" in world.provider.abilities:
         with pytest.raises(NotRecording):
-            await world.provider.stop_recording(room, "5f0c2b8a-0000-4000-8000-000000000000")
+            await world.provider.stop_recording(room, RecordingKey(instance_id=INSTANCE, recording_id=INSTANCE))
 
 
 async def test_who_does_not_record_says_so(world: World) -> None:
     provider, room = world.provider, await world.provider.make_room(LESSON)
     if "record" in provider.abilities:
         return
+    key = RecordingKey(instance_id=INSTANCE)
     for act in (
-        provider.start_recording(room),
-        provider.stop_recording(room, "x"),
-        provider.recordings(room, ()),
-        provider.recording_link(room, "x"),
-        provider.delete_recording(room, "x"),
+        provider.start_recording(room, INSTANCE),
+        provider.stop_recording(room, key),
+        provider.find_recording(room, key, since=soon()),
+        provider.recording_link(room, key),
+        provider.delete_recording(room, key),
     ):
         with pytest.raises(NotSupported, match=world.provider.name) as refused:
             await act
@@ -265,29 +290,94 @@ async def test_chime_without_a_bucket_does_not_record() -> None:
         assert world.provider.abilities == {"eject", "permit"}
         room = await world.provider.make_room(LESSON)
         with pytest.raises(NotSupported, match="CHIME_RECORDINGS_BUCKET"):
-            await world.provider.start_recording(room)
+            await world.provider.start_recording(room, INSTANCE)
 
 
 async def test_daily_says_that_it_records_already_and_takes_no_unnamed_recording_for_another() -> None:
     async with WORLDS["daily"]() as world:
         assert isinstance(world, DailyWorld)
         room = await world.provider.make_room(LESSON)
+        with pytest.raises(MeetingEmpty):
+            await world.provider.start_recording(room, INSTANCE)
+        await come_in(world, room, TEACHER)
         world.server.names_recordings = False
-        started = await world.provider.start_recording(room)
+        started = await world.provider.start_recording(room, INSTANCE)
 
         assert started.recording_id == world.server.recordings[0]["id"]
         with pytest.raises(AlreadyRecording):
-            await world.provider.start_recording(room)
+            await world.provider.start_recording(room, OTHER_INSTANCE)
+
+
+async def test_a_recording_without_a_name_is_the_only_one_of_its_time_that_is_no_others() -> None:
+    async with WORLDS["daily"]() as world:
+        assert isinstance(world, DailyWorld)
+        room = await world.provider.make_room(LESSON)
+        now = soon(0)
+        for name, began in (("old", -60), ("known", 0), ("new", 1)):
+            listed = {"id": name, "room_name": room.name, "status": "in-progress", "start_ts": now.timestamp() + began}
+            world.server.recordings.append(listed)
+        key = RecordingKey(instance_id=INSTANCE)
+
+        found = await world.provider.find_recording(room, key, since=now, others=["known"])
+
+        assert found is not None
+        assert found.id == "new"
+        assert await world.provider.find_recording(room, key, since=now) is None, "it may be either"
+        nowhere = RecordingKey(instance_id=INSTANCE, recording_id="nowhere")
+        assert await world.provider.find_recording(room, nowhere, since=now) is None
+
+
+async def test_a_recording_of_chimes_whose_start_was_not_answered_is_found_by_its_token_and_stopped() -> None:
+    async with chime_world() as world:
+        room = await world.provider.make_room(LESSON)
+        world.server.faults.next(Fault(cut=True, done=True, at="POST /sdk-media-capture-pipelines"), 9)
+        with pytest.raises(ProviderAway):
+            await world.provider.start_recording(room, INSTANCE)
+        world.server.faults.clear()
+        key = RecordingKey(instance_id=INSTANCE)
+
+        await world.provider.stop_recording(room, key)
+
+        assert [one["Status"] for one in world.server.pipelines.values()] == ["Stopping"]
+        await world.provider.delete_recording(room, key)
+        assert world.server.objects == {}
+
+
+async def test_a_recording_of_chimes_becomes_one_file_though_the_meeting_ends_by_itself() -> None:
+    async with chime_world() as world:
+        room = await world.provider.make_room(LESSON)
+        started = await world.provider.start_recording(room, INSTANCE)
+        assert started.recording_id is not None
+        world.server.end_meeting(room.id)
+        world.finish(started.recording_id)
+
+        key = RecordingKey(instance_id=INSTANCE, recording_id=started.recording_id)
+        assert await status(world.provider, room, key) == "finished"
+        assert len(world.server.objects) == 4
+        await world.provider.delete_recording(room, key)
+        assert world.server.objects == {}, "nor are the pieces left"
+
+
+async def test_a_capture_of_chimes_that_cannot_become_one_file_does_not_run() -> None:
+    async with chime_world() as world:
+        room = await world.provider.make_room(LESSON)
+        world.server.faults.next(Fault(status=403, at="POST /sdk-media-concatenation-pipelines"))
+
+        with pytest.raises(ProviderFailed):
+            await world.provider.start_recording(room, INSTANCE)
+
+        assert [one["Status"] for one in world.server.pipelines.values()] == ["Stopping"]
 
 
 async def test_the_link_to_a_recording_of_chimes_can_be_followed() -> None:
     async with chime_world() as world, aiohttp.ClientSession() as session:
         room = await world.provider.make_room(LESSON)
-        started = await world.provider.start_recording(room)
+        started = await world.provider.start_recording(room, INSTANCE)
         assert started.recording_id is not None
-        await world.provider.stop_recording(room, started.instance_id)
+        key = RecordingKey(instance_id=INSTANCE, recording_id=started.recording_id)
+        await world.provider.stop_recording(room, key)
         world.finish(started.recording_id)
-        link = await world.provider.recording_link(room, started.recording_id)
+        link = await world.provider.recording_link(room, key)
         async with session.get(link.url) as response:
             assert await response.read() == b"a film"
         assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in link.url

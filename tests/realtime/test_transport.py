@@ -318,6 +318,21 @@ async def test_events_over_the_limit_get_429_and_go_nowhere(start_site: StartSit
     assert (await client.call("echo"))["ok"]
 
 
+async def test_events_that_are_counted_apart_use_up_no_others_and_have_a_limit(
+    start_site: StartSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket_module, "APART_BURST", 5)
+    monkeypatch.setattr(socket_module, "APART_PER_SECOND", 0.001)
+    site = await start_site(events_per_second=1, events_burst=2)
+    client = await site.websocket()
+
+    apart = [(await client.call("aside"))["ok"] for _ in range(6)]
+    others = [(await client.call("echo"))["ok"] for _ in range(2)]
+
+    assert apart == [True] * 5 + [False]
+    assert others == [True, True]
+
+
 async def test_what_is_sent_before_the_connect_costs_and_ends(start_site: StartSite) -> None:
     site = await start_site(events_per_second=1, events_burst=2)
     for packet in ('42/elsewhere,["x"]', "41/encounters,", '451-/encounters,["x"]'):

@@ -6,20 +6,26 @@ its output shape, and errors have the names and statuses that the model gives th
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 import botocore.session
 import msgspec
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Middleware
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.validate import ParamValidator
 
 from tests.standins.faults import Faults
@@ -29,6 +35,8 @@ BUCKET = "school-recordings"
 ACCESS_KEY_ID = "AKIDEXAMPLE"
 SECRET_ACCESS_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 ACCOUNT = "123456789012"
+#: How far off the time of a signature may be.
+CLOCK_SKEW = timedelta(minutes=5)
 #: What tests put into the environment, where AWS' clients look for it.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
@@ -91,6 +99,13 @@ class ChimeStandin:
             return None
         return next((one for one in meeting.attendees.values() if one["JoinToken"] == token), None)
 
+    def end_meeting(self, meeting_id: str) -> None:
+        """Five minutes without anybody, or its end: every pipeline stops with it."""
+        ended = self.meetings.pop(meeting_id)
+        for capture in self.pipelines.values():
+            if capture["SourceArn"] == ended.shown["MeetingArn"]:
+                capture["Status"] = "Stopped"
+
     def finish(self, recording_id: str) -> None:
         """The concatenation that waited for this capture wrote its file, and the capture is forgotten."""
         capture = self.pipelines.pop(recording_id)
@@ -114,7 +129,7 @@ class ChimeStandin:
             if query.get("operation") != request.query.get("operation"):
                 continue  # one path may stand for several
             try:
-                _check_signature(request, "chime")
+                await check_signature(request, "chime")
                 answer = self._answer(operation, await _parameters(request, operation, match.groupdict()))
             except Refused as refused:
                 return _error(operation, refused)
@@ -158,7 +173,7 @@ class ChimeStandin:
 
     def delete_meeting(self, MeetingId: str) -> None:  # noqa: N803
         self._meeting(MeetingId)
-        del self.meetings[MeetingId]
+        self.end_meeting(MeetingId)
 
     def create_attendee(self, MeetingId: str, ExternalUserId: str, Capabilities: Any = None) -> dict[str, Any]:  # noqa: N803
         meeting = self._meeting(MeetingId)
@@ -199,6 +214,9 @@ class ChimeStandin:
         made = self._tokens.get(wanted["ClientRequestToken"])
         if made is None:
             self._meeting(wanted["SourceArn"].rpartition("/")[2])
+            running = [one for one in self.pipelines.values() if one["SourceArn"] == wanted["SourceArn"]]
+            if any(one["Status"] == "InProgress" for one in running):
+                raise Refused("ResourceLimitExceededException", "one capture pipeline per meeting")
             if not wanted["SinkArn"].startswith(f"arn:aws:s3:::{BUCKET}"):
                 raise Refused("BadRequestException", "no such bucket")
             pipeline_id = str(uuid.uuid4())
@@ -210,6 +228,9 @@ class ChimeStandin:
                 "Status": "InProgress",
                 "CreatedTimestamp": "2026-11-21T19:00:00Z",
             }
+            folder = wanted["SinkArn"].removeprefix(f"arn:aws:s3:::{BUCKET}/")
+            for number in range(3):
+                self.objects[f"{folder}/composited-video/{number}.mp4"] = b"five seconds"
         return {"MediaCapturePipeline": made}
 
     def get_media_capture_pipeline(self, MediaPipelineId: str) -> dict[str, Any]:  # noqa: N803
@@ -239,7 +260,7 @@ class ChimeStandin:
     async def _serve_object(self, request: web.Request) -> web.StreamResponse:
         key = request.path.removeprefix(f"/{BUCKET}").lstrip("/")
         if "X-Amz-Signature" not in request.query:
-            _check_signature(request, "s3")
+            await check_signature(request, "s3")
         if request.method == "GET" and not key:
             prefix = request.query["prefix"]
             found = [one for one in sorted(self.objects) if one.startswith(prefix)]
@@ -249,6 +270,10 @@ class ChimeStandin:
                 f"<IsTruncated>false</IsTruncated>{contents}</ListBucketResult>",
                 content_type="application/xml",
             )
+        if request.method == "POST" and "delete" in request.query:
+            for one in re.findall("<Key>([^<]+)</Key>", await request.text()):
+                self.objects.pop(unescape(one), None)
+            return web.Response(text="<DeleteResult></DeleteResult>", content_type="application/xml")
         if request.method == "DELETE":
             self.objects.pop(key, None)
             return web.Response(status=204)
@@ -259,14 +284,38 @@ class ChimeStandin:
         return web.Response(body=self.objects[key], content_type="video/mp4")
 
 
-def _check_signature(request: web.Request, service: str) -> None:
+async def check_signature(request: web.Request, service: str) -> None:
+    """The request was signed with the secret key, as it came: method, path, query, body and what headers it names."""
     scope = re.match(
-        r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([a-z0-9-]+)/([a-z0-9]+)/aws4_request, SignedHeaders=[a-z0-9;-]+, "
-        r"Signature=[0-9a-f]{64}$",
+        r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([a-z0-9-]+)/([a-z0-9]+)/aws4_request, "
+        r"SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})$",
         request.headers.get("Authorization", ""),
     )
-    if scope is None or scope.groups() != (ACCESS_KEY_ID, REGION, service):
+    if scope is None or (scope[1], scope[3], scope[4]) != (ACCESS_KEY_ID, REGION, service):
         raise Refused("UnauthorizedException", "The request is not signed for this service")
+    names = scope[5].split(";")
+    signed_at = request.headers.get("X-Amz-Date", "")
+    if "host" not in names or "x-amz-date" not in names or not signed_at.startswith(scope[2]):
+        raise Refused("UnauthorizedException", "The request does not sign what it must")
+    at = datetime.strptime(signed_at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    if abs(datetime.now(UTC) - at) > CLOCK_SKEW:
+        raise Refused("UnauthorizedException", "Signature expired")
+    signer = S3SigV4Auth if service == "s3" else SigV4Auth
+    auth = signer(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY), service, REGION)
+    again = AWSRequest(
+        method=request.method,
+        url=f"http://{request.host}{request.raw_path}",
+        headers={name: request.headers[name] for name in names if name in request.headers},
+        data=await request.read(),
+    )
+    again.context["timestamp"] = signed_at
+    if not hmac.compare_digest(
+        auth.signature(auth.string_to_sign(again, auth.canonical_request(again)), again), scope[6]
+    ):
+        raise Refused("UnauthorizedException", "The signature does not match")
+    said = request.headers.get("X-Amz-Content-SHA256", "UNSIGNED-PAYLOAD")
+    if said not in ("UNSIGNED-PAYLOAD", hashlib.sha256(await request.read()).hexdigest()):
+        raise Refused("UnauthorizedException", "The body is another one than was signed")
 
 
 async def _parameters(request: web.Request, operation: Any, labels: dict[str, str]) -> dict[str, Any]:

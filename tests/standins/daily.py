@@ -148,6 +148,7 @@ class DailyStandin:
                 web.post("/v1/rooms/{name}/recordings/start", self.start),
                 web.post("/v1/rooms/{name}/recordings/stop", self.stop),
                 web.get("/v1/recordings", self.list_recordings),
+                web.get("/v1/recordings/{id}", self.get_recording),
                 web.get("/v1/recordings/{id}/access-link", self.access_link),
                 web.delete("/v1/recordings/{id}", self.delete_recording),
             ]
@@ -178,6 +179,14 @@ class DailyStandin:
     def _enter(self, room: RoomOfDaily, person: Present) -> Present:
         room.present.append(person)
         return person
+
+    def end_call(self, name: str) -> None:
+        """Everybody leaves, and with them whoever records."""
+        room = self.rooms[name]
+        room.present = []
+        if room.recording is not None:
+            room.recording["status"] = "processing"
+            room.recording = None
 
     def finish(self, recording_id: str, seconds: int = 90) -> None:
         """The recording was processed."""
@@ -219,6 +228,7 @@ class DailyStandin:
 
     async def delete_room(self, request: web.Request) -> web.Response:
         room = self._room(request)
+        self.end_call(room.name)
         del self.rooms[room.name]
         return web.json_response({"deleted": True, "name": room.name})
 
@@ -283,13 +293,15 @@ class DailyStandin:
 
     async def start(self, request: web.Request) -> web.Response:
         room = self._room(request)
+        if not room.present:
+            raise Refused(404, "not-found", f"room {room.name} does not seem to be hosting a call currently")
         wanted = await body(request, Start)
         if wanted.type not in ("cloud", "cloud-audio-only", "raw-tracks"):
             raise invalid("type is not one of its options")
         if wanted.instance_id is not None and str(uuid.UUID(wanted.instance_id)) != wanted.instance_id:
             raise invalid("instanceId is no UUID")
         if room.recording is not None:
-            raise invalid("the stream is active already")
+            raise invalid(f"room {room.name} has an active stream")
         room.instance_id = wanted.instance_id
         room.recording = {
             "id": str(uuid.uuid4()),
@@ -319,6 +331,9 @@ class DailyStandin:
         name = request.query.get("room_name")
         found = [one for one in self.recordings if name in (None, one["room_name"])]
         return web.json_response({"total_count": len(found), "data": found[:limit]})
+
+    async def get_recording(self, request: web.Request) -> web.Response:
+        return web.json_response(self._recording(request))
 
     async def access_link(self, request: web.Request) -> web.Response:
         recording = self._recording(request)

@@ -36,6 +36,10 @@ class Faults:
     def next(self, fault: Fault, times: int = 1) -> None:
         self._waiting += [fault] * times
 
+    def clear(self) -> None:
+        """There are none to come."""
+        self._waiting.clear()
+
     def asked(self, beginning: str) -> int:
         """How many requests began so."""
         return sum(request.startswith(beginning) for request in self.requests)

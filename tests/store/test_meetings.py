@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -12,29 +11,14 @@ import pytest
 
 from store import meetings
 from store.database import Pool
-from store.meetings import Meeting
 from tests.support.lessons import book, database_pool
+from tests.support.meetings import meet
 
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
     async with database_pool(database) as pool:
         yield pool
-
-
-async def meet(pool: Pool, session_id: UUID, *, hours: float = 1) -> Meeting:
-    async with pool.acquire() as connection, connection.transaction():
-        return await meetings.insert(
-            connection,
-            meeting_id=uuid4(),
-            session_id=session_id,
-            provider="daily",
-            room_id="r",
-            room_name="room",
-            url=None,
-            data={"a": [1, None]},
-            closes_at=datetime.now(UTC) + timedelta(hours=hours),
-        )
 
 
 async def claimed(pool: Pool, limit: int = 10) -> set[UUID]:

@@ -473,7 +473,7 @@ class Traffic:
 
 
 #: All revisions after the first.
-LATER = ["0002", "0003", "0004", "0005", "0006"]
+LATER = ["0002", "0003", "0004", "0005", "0006", "0007", "0008"]
 #: Who are there when the directory is made: several batches.
 PEOPLE = 4000
 
@@ -710,7 +710,7 @@ def booking(**changes: str) -> str:
         (RECORDING.format("'done', now(), NULL, NULL"), "recordings_status_known"),
         (RECORDING.format("'recording', NULL, NULL, NULL"), "recordings_run_from_a_start"),
         (RECORDING.format("'failed', now(), now() - interval '1 second', NULL"), "recordings_end_after_their_start"),
-        (RECORDING.format("'completed', now(), now(), NULL"), "recordings_completed_have_a_file"),
+        (RECORDING.format("'completed', now(), now(), NULL"), "recordings_completed_can_be_seen"),
         (RECORDING.format("'failed', now(), now(), gen_random_uuid()"), "recordings_file_exists"),
         (";".join([RECORDING.format("'recording', now(), NULL, NULL")] * 2), "recordings_one_running"),
         (CONSENT, "recording_consents_decider_exists"),

@@ -8,8 +8,8 @@ import pytest
 
 from store import tellings
 from store.database import Pool
-from tests.store.test_meetings import meet
 from tests.support.lessons import book, database_pool, live_session, make_course
+from tests.support.meetings import meet
 
 
 @pytest.fixture

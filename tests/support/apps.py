@@ -88,7 +88,7 @@ async def contents(pool: Pool) -> dict[str, list[str]]:
         *("content_comments", "content_likes"),
         *("notifications", "notification_recipients", "notification_handouts"),
         *("whiteboards", "whiteboard_elements"),
-        "meetings",
+        *("meetings", "meeting_people", "provider_recordings"),
     )
     found = {}
     for table in (*tables, "users"):

@@ -28,6 +28,7 @@ class Door:
     """A handler that remembers. The token is the person; "refused", "broken" and "slow" are what they say."""
 
     pipelined = frozenset({"later"})
+    apart = frozenset({"aside"})
 
     def __init__(self) -> None:
         self.connections: list[Connection] = []

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from store import live_sessions as store_of_classes
 from store import participants
+from store.errors import Away
+from tests.standins.daily import API_KEY, DailyStandin
+from tests.standins.faults import Fault
 from tests.support.apps import Answer, App, contents, running_app
 from tests.support.lessons import live_session, make_course
+from tests.support.waiting import until
 
 STARTS_AT = "2025-12-26T15:00:00.000Z"
 SETTINGS = {
@@ -30,6 +38,17 @@ SETTINGS = {
 async def app(database: str) -> AsyncIterator[App]:
     async with running_app(database) as app:
         yield app
+
+
+@asynccontextmanager
+async def with_daily(dsn: str) -> AsyncIterator[tuple[App, DailyStandin, UUID]]:
+    """And a course, whose instructor is `teach`."""
+    standin = DailyStandin()
+    async with (
+        standin.running(),
+        running_app(dsn, meeting_provider="daily", daily_api_key=API_KEY, daily_api_url=standin.url) as app,
+    ):
+        yield app, standin, await make_course(app.pool, students=("kid", "kid2"))
 
 
 @pytest.fixture
@@ -407,3 +426,71 @@ async def test_who_was_kicked_out_of_a_class_still_sees_its_card_and_nothing_els
     ):
         answer = await app.call("kid", method, f"{path}{inner}", body)
         assert (answer.status, answer.error) == (403, "kicked"), (method, inner)
+
+
+async def test_a_class_gets_its_room_with_it(database: str) -> None:
+    async with with_daily(database) as (app, daily, course_id):
+        starts_at = datetime.now(UTC) + timedelta(days=3)
+        made = await scheduled(app, course_id, startsAt=starts_at.isoformat(), recordingEnabled=True)
+
+        (room,) = daily.rooms.values()
+        assert room.privacy == "private"
+        assert room.properties.enable_recording == "cloud"
+        assert room.properties.exp == pytest.approx((starts_at + timedelta(hours=24)).timestamp(), abs=2)
+        shown = await app.call("kid", "GET", f"/meetings/{made['_id']}")
+        assert shown.body["meeting_data"]["roomName"] == room.name
+        given = (await app.call("kid", "POST", f"/sessions/{made['_id']}/token")).body
+        assert daily.join(room.name, given["token"])
+        assert (await app.call("teach", "DELETE", f"/sessions/{made['_id']}")).status == 200
+        await until(lambda: daily.rooms == {})
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(status=400, body='{"error": "x", "info": "secret words"}'), Fault(status=200, body="{}", done=True)],
+    ids=["refused", "half made"],
+)
+async def test_where_the_room_cannot_be_made_there_is_no_class(database: str, fault: Fault) -> None:
+    async with with_daily(database) as (app, daily, course_id):
+        before = await contents(app.pool)
+        daily.faults.next(replace(fault, at="POST /v1/rooms"), 5)
+
+        failed = await schedule(app, course_id)
+
+        assert (failed.status, failed.error) == (502, "provider_failed")
+        assert failed.body["message"] == "Failed to create session room"
+        assert await contents(app.pool) == before
+        assert await notified(app, "kid") == []
+        assert daily.rooms == {}
+        daily.faults.clear()
+        assert (await schedule(app, course_id)).status == 201
+
+
+async def test_where_the_class_cannot_be_kept_its_room_is_not(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with with_daily(database) as (app, daily, course_id):
+
+        async def away(*_: Any, **__: Any) -> None:
+            assert len(daily.rooms) == 1
+            raise Away("it went")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(store_of_classes, "insert", away)
+            failed = await schedule(app, course_id)
+
+        assert failed.status == 503
+        await until(lambda: daily.rooms == {})
+        assert await notified(app, "kid") == []
+
+
+async def test_a_provider_is_asked_for_nothing_by_those_who_may_not(database: str) -> None:
+    async with with_daily(database) as (app, daily, course_id):
+        for who, of in (("kid", course_id), ("teach2", course_id), ("teach", UUID(int=1))):
+            assert (await schedule(app, of, who)).status in (403, 404)
+
+        assert daily.faults.requests == []
+
+
+async def test_where_rooms_are_made_when_somebody_comes_a_class_needs_none(app: App, course_id: UUID) -> None:
+    made = await scheduled(app, course_id)
+
+    assert (await app.call("kid", "GET", f"/meetings/{made['_id']}")).error == "meeting_not_found"

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from domain.errors import Conflict
 from handlers.http.keys import MEETINGS
 from meetings.external_ids import external_id
 from meetings.ice import parse
+from store import sessions
 from tests.standins.coturn import accepts
 from tests.standins.daily import API_KEY, DailyStandin
 from tests.standins.faults import Fault
 from tests.support.apps import App, running_app
-from tests.support.lessons import MEMBERS, STRANGERS, live_session
+from tests.support.lessons import MEMBERS, STRANGERS, live_session, make_class, member
 from tests.support.waiting import until
 
 
@@ -264,6 +267,76 @@ async def test_a_meeting_stays_with_its_provider_until_it_is_moved(database: str
     async with running_app(database) as app:
         answer = await app.call("kid", "POST", f"/sessions/{lesson_id}/token")
         assert (answer.status, answer.error) == (502, "provider_failed")
+
+
+async def test_a_meeting_is_moved_to_any_provider_that_is_set_up(database: str) -> None:
+    async with with_daily(database) as (app, daily):
+        lesson_id = await app.book()
+        path = f"/sessions/{lesson_id}/meeting/move"
+        await met(app, lesson_id)
+        assert len(daily.rooms) == 1
+        daily.faults.next(Fault(cut=True), 1_000)  # it is not asked
+
+        moved = await app.call("teach", "POST", path, {"provider": "peer"})
+        assert (moved.status, moved.body["meeting_data"]["provider"]) == (201, "peer")
+        assert (await app.call("kid", "POST", f"/sessions/{lesson_id}/token")).body["provider"] == "peer"
+        daily.faults.clear()
+        back = await app.call("teach", "POST", f"{path}?provider=daily&from={moved.body['meeting_id']}")
+        assert (back.status, back.body["meeting_data"]["provider"]) == (201, "daily")
+
+        for unknown in ("chime", "jitsi", "zoom", "", "p" * 101):
+            refused = await app.call("teach", "POST", path, {"provider": unknown})
+            assert (refused.status, refused.error) == (400, "validation_failed")
+            if len(unknown) < 100:
+                assert "peer, daily" in refused.body["message"]
+        assert (await app.call("kid", "POST", path, {"provider": "zoom"})).error == "not_host"
+
+
+async def test_a_meeting_among_browsers_has_six_places_and_one_is_the_hosts(app: App) -> None:
+    students = [f"student-{n:04}" for n in range(6)]
+    class_id, _ = await make_class(app.pool, len(students))
+    session = await sessions.find(app.pool, class_id)
+    assert session is not None
+
+    def ask(who: str) -> Any:
+        return app.client.app[MEETINGS].admit(session, replace(member(class_id, "kid"), user_id=who))
+
+    for student in students[:5]:
+        await ask(student)
+    with pytest.raises(Conflict) as full:
+        await ask(students[5])
+    assert full.value.code == "meeting_full"
+    for who in ("teach", "boss"):
+        answer = await app.call(who, "POST", f"/sessions/{class_id}/token")
+        assert (answer.status, answer.body.get("error")) == ((200, None) if who == "teach" else (409, "meeting_full"))
+    await ask(students[0])  # who has one keeps it
+
+
+async def test_of_many_who_come_at_once_as_many_get_a_place_as_there_are(app: App) -> None:
+    class_id, students = await make_class(app.pool, 12)
+    session = await sessions.find(app.pool, class_id)
+    assert session is not None
+    meetings = app.client.app[MEETINGS]
+    people = [replace(member(class_id, "kid"), user_id=student) for student in students]
+
+    outcomes = await asyncio.gather(
+        *(meetings.admit(session, person) for person in [*people, member(class_id, "teach")]), return_exceptions=True
+    )
+
+    assert sum(not isinstance(outcome, Conflict) for outcome in outcomes) == 6
+    assert not isinstance(outcomes[-1], Conflict)
+
+
+async def test_whoever_gives_the_pass_back_leaves_their_place_to_another(app: App) -> None:
+    lesson_id = await app.book()
+    given = await app.call("kid", "POST", f"/sessions/{lesson_id}/token")
+    assert given.status == 200
+
+    for who in ("kid", "kid", "mum"):
+        assert (await app.call(who, "DELETE", f"/sessions/{lesson_id}/token")).status == 204
+
+    assert await app.pool.fetchval("SELECT count(*) FROM meeting_people WHERE came_at IS NOT NULL") == 0
+    assert (await app.call("kid2", "DELETE", f"/sessions/{lesson_id}/token")).status == 403
 
 
 async def test_one_registers_oneself_and_the_host_everybody(app: App) -> None:
