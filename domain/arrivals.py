@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 from uuid import UUID
 
 import structlog
@@ -28,9 +28,10 @@ from domain.errors import (
     EncountersError,
     Locked,
     TooLarge,
-    Unavailable,
     UnsupportedMediaType,
 )
+from domain.files import InForm
+from domain.streams import Checksum, Stream
 from media.types import HEAD_BYTES, FileType
 from realtime.events import Event
 from store import files, uploads
@@ -46,16 +47,11 @@ if TYPE_CHECKING:
 #: Seconds that the lease is good for, and between two renewals of it, at which is also seen who else wants it.
 LEASE_SECONDS: Final = 15.0
 BEAT_SECONDS: Final = 1.0
-#: A connection from which nothing comes for so many seconds is of no use any more.
-IDLE_SECONDS: Final = 60.0
 #: What came is made to last every so many bytes (a multiple of the parts that a bucket takes), or seconds.
 KEEP_BYTES: Final = 16 * 1024 * 1024
 KEEP_SECONDS: Final = 10.0
 #: Seconds for making it last when the request ends.
 LAST_KEEP_SECONDS: Final = 10.0
-
-#: Why a request is made to stop reading.
-Interruption = Literal["wanted", "leaving"]
 
 logger = structlog.get_logger(__name__)
 
@@ -64,26 +60,14 @@ def too_long(length: int) -> TooLarge:
     return TooLarge(f"The upload was announced with {length} bytes, and more than that came.", code="upload_too_long")
 
 
-class SentTooSlowly(BadRequest):
-    """Nothing came for too long: the connection is of no more use."""
-
-    default_code = "body_too_slow"
-
-
-class Checksum(Protocol):
-    """A running hash, such as hashlib's, of what comes."""
-
-    def update(self, data: bytes, /) -> None: ...
-
-    def digest(self) -> bytes: ...
-
-
 class Arrival:
     """The one request that writes to an upload. Made by :meth:`domain.uploads.Uploads.arrive`, used in `async with`."""
 
     def __init__(self, doors: Uploads, file: File, upload: Upload, holder: UUID) -> None:
         self.file = file
         self.upload = upload
+        #: The form in which it comes, of which the size is known.
+        self.form: InForm | None = None
         self._doors = doors
         self._holder = holder
         self._watchers = list(dict.fromkeys((file.owner_id, *upload.watchers)))
@@ -100,8 +84,7 @@ class Arrival:
         self._kept_at = time.monotonic()
         #: The store is being written to: what breaks off then leaves it as nobody knows.
         self._writing = False
-        self._reading: asyncio.Timeout | None = None
-        self._interrupted: Interruption | None = None
+        self._stream = Stream()
         self._beating: asyncio.Task[None] | None = None
         self._shown_offset = -1
         self._over = False
@@ -126,7 +109,12 @@ class Arrival:
 
     async def __aenter__(self) -> Self:
         if len(self._head) >= HEAD_BYTES:
-            await self._judge()
+            try:
+                await self._judge()
+            except (TooLarge, UnsupportedMediaType) as error:
+                # Of what came before such files were refused.
+                await self._refuse(error)
+                raise
         self._doors.arrivals.add(self)
         self._beating = asyncio.create_task(self._beat_forever(), name="upload-lease")
         return self
@@ -145,11 +133,9 @@ class Arrival:
             with contextlib.suppress(Away):
                 await uploads.let_go(self._doors.pool, self.file.id, self._holder)
 
-    def interrupt(self, why: Interruption) -> None:
-        """Have the request end as soon as it waits for bytes."""
-        self._interrupted = why
-        if self._reading is not None and not self._reading.expired():
-            self._reading.reschedule(asyncio.get_running_loop().time())
+    def interrupt(self, error: EncountersError) -> None:
+        """Have the request end with the error, as soon as it waits for bytes."""
+        self._stream.break_off(error)
 
     async def take(
         self, chunks: AsyncIterator[bytes], *, checksum: Checksum | None = None, expected: bytes = b""
@@ -159,12 +145,12 @@ class Arrival:
         With a `checksum` nothing is kept unless its digest is the `expected` one in the end: ChecksumMismatch.
 
         Raises UnsupportedMediaType and TooLarge, after which the upload is over (not so `upload_too_long`: more than
-        announced); SentTooSlowly; Locked, Unavailable where the request was interrupted; Away; and what `chunks`
+        announced); TooSlow; what the request was interrupted with (Locked, Unavailable); Away; and what `chunks`
         raises.
         """
         refused: EncountersError | None = None
         try:
-            while chunk := await self._next(chunks):
+            while chunk := await self._stream.next(chunks):
                 if checksum is not None:
                     checksum.update(chunk)
                 try:
@@ -236,7 +222,7 @@ class Arrival:
                 # What it may be is known only now: it is looked at again.
                 self._limits, self._type = self._doors.limits(self.file.purpose, admission.families), None
             if self._type is None:
-                await self._judge()
+                await self._judge(self._offset)
             stored = await self._open()
         except (BadRequest, TooLarge, UnsupportedMediaType) as error:
             await self._refuse(error)
@@ -262,25 +248,7 @@ class Arrival:
         self._drop()
         await self._doors.fail(self.file.id, replace(self.upload, state=self._kept[2]), reason)
 
-    # Reading
-
-    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes:
-        """The next bytes; none at the end. Never interrupted but while it waits for them."""
-        self._check_interrupted()
-        try:
-            async with asyncio.timeout(IDLE_SECONDS) as self._reading:
-                return await anext(chunks, b"")
-        except TimeoutError:
-            self._check_interrupted()
-            raise SentTooSlowly(f"Nothing came for {IDLE_SECONDS:g} seconds.") from None
-        finally:
-            self._reading = None
-
-    def _check_interrupted(self) -> None:
-        if self._interrupted == "wanted":
-            raise rules.taken_over()
-        if self._interrupted == "leaving":
-            raise Unavailable("This server is about to stop; go on with the upload elsewhere.", retry_after=1)
+    # Writing
 
     async def _add(self, chunk: bytes) -> None:
         length = self.upload.length
@@ -291,7 +259,7 @@ class Arrival:
                 self._head += chunk
                 await self._judge()
             assert self._type is not None
-            raise rules.too_large(self._type, self._max_bytes, length)
+            raise rules.too_large(self._type, self._max_bytes, length, self.form)
         if self._type is not None:
             await self._write(await self._open(), chunk)
             self._offset += len(chunk)
@@ -302,9 +270,14 @@ class Arrival:
             await self._judge()
             await self._open()
 
-    async def _judge(self) -> None:
+    async def _judge(self, size: int | None = None) -> None:
+        """Tell the type, and whether a file of it may be so large: of `size` bytes, where only now that is known."""
         found, self._max_bytes = rules.judged(
-            self._limits, bytes(self._head[:HEAD_BYTES]), size=self.upload.length, mime_wanted=self.upload.mime_wanted
+            self._limits,
+            bytes(self._head[:HEAD_BYTES]),
+            size=size or self.upload.length,
+            form=self.form,
+            mime_wanted=self.upload.mime_wanted,
         )
         self._type = found
         if self.file.mime != found.mime:
@@ -413,10 +386,10 @@ class Arrival:
                 if await uploads.hold_on(self._doors.pool, self.file.id, self._holder, seconds=LEASE_SECONDS):
                     good_until = time.monotonic() + LEASE_SECONDS - BEAT_SECONDS
                 elif not self._over:
-                    self.interrupt("wanted")
+                    self.interrupt(rules.taken_over())
             except Away:
                 if time.monotonic() > good_until:
-                    self.interrupt("wanted")
+                    self.interrupt(rules.taken_over())
             self._show_progress()
 
     def _show_progress(self) -> None:

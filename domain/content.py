@@ -15,12 +15,12 @@ from uuid import UUID
 from domain import courses
 from domain.errors import BadRequest, Forbidden, NotFound, invalid
 from domain.identity import Identity
-from store import audit, content, engagement, enrollments, files
+from store import audit, content, engagement, enrollments
 from store import courses as course_store
 from store.content import AccessLevel, Content, ContentType, Found, Place
 from store.database import Executor, Pool
 from store.enrollments import Tier
-from store.errors import translated
+from store.errors import Refused, translated
 
 #: Characters of a title and of a description; the database holds both bounds.
 MAX_TITLE_CHARACTERS: Final = 200
@@ -150,8 +150,11 @@ async def find(executor: Executor, identity: Identity, content_id: UUID) -> Foun
 async def look_at(executor: Executor, identity: Identity, content_id: UUID) -> Found:
     """As :func:`find`, and count it as a view: once per person and day in UTC, not of whoever gives the course."""
     found = await find(executor, identity, content_id)
-    if gives(found, identity) or not await engagement.view(executor, content_id, identity.user_id):
-        return found
+    try:
+        if gives(found, identity) or not await engagement.view(executor, content_id, identity.user_id):
+            return found
+    except Refused as refused:
+        raise unknown_content() from refused  # deleted meanwhile
     return await find(executor, identity, content_id)
 
 
@@ -217,9 +220,6 @@ async def delete(pool: Pool, identity: Identity, content_id: UUID) -> None:
             await course_store.locked(connection, piece.course_id)
             if not await content.delete(connection, content_id):
                 raise unknown_content()
-            for file_id in (piece.file_id, piece.thumbnail_file_id):
-                if file_id is not None:
-                    await files.delete(connection, file_id)
             await audit.append(
                 connection,
                 actor_id=identity.user_id,

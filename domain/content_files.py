@@ -171,9 +171,9 @@ class ThumbnailFiles:
 
     async def moved(self, connection: Connection, file: File) -> Callable[[], None] | None:
         """It takes the place of the picture that was there before, which goes."""
-        if file.state != "ready" or file.course_id is None:
+        if file.state != "ready":
             return None
-        course = await course_store.locked(connection, file.course_id)
+        course = None if file.course_id is None else await course_store.locked(connection, file.course_id)
         if course is None:
             raise courses.unknown_course()
         said = file.details.get("content_id")
@@ -196,8 +196,7 @@ async def begun(connection: Connection, file: File, content_id: UUID, new: NewCo
 
     Inside the transaction that says so of the file. Raises NotFound where the course has gone.
     """
-    assert file.course_id is not None, "a course's file belongs to it"
-    if await course_store.locked(connection, file.course_id) is None:
+    if file.course_id is None or await course_store.locked(connection, file.course_id) is None:
         raise courses.unknown_course()
     await content.insert(
         connection,

@@ -7,6 +7,7 @@
     ├── Unauthenticated       401  no token, or one that is not accepted
     ├── Forbidden             403
     ├── NotFound              404
+    ├── TooSlow               408  what was sent did not come in time; its connection is closed
     ├── Conflict              409  against the stored state
     ├── PreconditionFailed    412
     ├── TooLarge              413
@@ -86,6 +87,11 @@ class Forbidden(EncountersError):
 class NotFound(EncountersError):
     status_code = 404
     default_code = "not_found"
+
+
+class TooSlow(EncountersError):
+    status_code = 408
+    default_code = "body_too_slow"
 
 
 class Conflict(EncountersError):

@@ -78,6 +78,8 @@ class Limits:
 
 #: Every type that may be sent for any purpose, by its MIME type.
 TYPES: Final[Mapping[str, FileType]] = {one.mime: one for one in (types.WEBM, *_VIDEOS, *_SOUNDS, *_IMAGES, types.PDF)}
+#: Those that a browser shows or plays, and runs nothing of: no family is trusted as such (SVG is an image, too).
+_SHOWN_IN_PLACE: Final = frozenset({types.WEBM.mime, *(one.mime for one in (*_VIDEOS, *_SOUNDS, *_IMAGES))})
 
 _COURSE_LIMITS: Final = (
     Limit(types=_VIDEOS, max_bytes=MAX_VIDEO_BYTES),
@@ -103,7 +105,17 @@ def limits_of(purpose: Purpose, *, max_recording_bytes: int, families: frozenset
     return Limits(limits=limits)
 
 
-def judged(limits: Limits, head: bytes, *, size: int | None, mime_wanted: str | None = None) -> tuple[FileType, int]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InForm:
+    """What the size of a form says of a file in it: of the form's `size` bytes the file has `least` or more."""
+
+    size: int
+    least: int
+
+
+def judged(
+    limits: Limits, head: bytes, *, size: int | None, form: InForm | None = None, mime_wanted: str | None = None
+) -> tuple[FileType, int]:
     """The type of a file that begins so, and the most bytes that it may have.
 
     `size` is how large it says that it is, if it does. Raises UnsupportedMediaType, TooLarge.
@@ -117,8 +129,9 @@ def judged(limits: Limits, head: bytes, *, size: int | None, mime_wanted: str | 
         raise UnsupportedMediaType(
             f"The file was announced as {mime_wanted}; what came is {found.mime}.", code="unsupported_file_type"
         )
-    if size is not None and size > limit.max_bytes:
-        raise too_large(found, limit.max_bytes, size)
+    least = size if size is not None else 0 if form is None else form.least
+    if least > limit.max_bytes:
+        raise too_large(found, limit.max_bytes, size, form)
     return found, limit.max_bytes
 
 
@@ -127,31 +140,43 @@ def check_size(limits: Limits, size: int) -> None:
     if size == 0:
         raise empty()
     if size > limits.max_bytes:
-        families = {one.family for one in limits.types}
-        said = _WORDS[families.pop()] if len(families) == 1 else "A file"
-        raise TooLarge(
-            f"{said} may have at most {in_words(limits.max_bytes)} here; this one has {in_words(size)}.",
-            code="file_too_large",
-        )
+        raise _too_large(f"{_any_of(limits)} may have at most {in_words(limits.max_bytes)} here", size, None)
 
 
-def too_large(found: FileType, max_bytes: int, size: int | None) -> TooLarge:
-    """Names the type, the limit and what came; `size` None: more, and nobody knows how much."""
-    came = "more" if size is None else in_words(size)
-    return TooLarge(
-        f"{_WORDS[found.family]} ({found.name}) may have at most {in_words(max_bytes)}; this one has {came}.",
-        code="file_too_large",
-    )
+def check_form(limits: Limits, form: InForm) -> None:
+    """Raise TooLarge for a file in a form that is too large whatever it is."""
+    if form.least > limits.max_bytes:
+        raise _too_large(f"{_any_of(limits)} may have at most {in_words(limits.max_bytes)} here", None, form)
+
+
+def too_large(found: FileType, max_bytes: int, size: int | None, form: InForm | None = None) -> TooLarge:
+    """Names the type, the limit and what came: its `size`, or else what is known of the form around it."""
+    return _too_large(f"{_WORDS[found.family]} ({found.name}) may have at most {in_words(max_bytes)}", size, form)
+
+
+def _too_large(rule: str, size: int | None, form: InForm | None) -> TooLarge:
+    if size is not None:
+        came = f"has {in_words(size)}"
+    else:
+        came = "has more" if form is None else f"came in a form of {in_words(form.size)}"
+    return TooLarge(f"{rule}; this one {came}.", code="file_too_large")
+
+
+def _any_of(limits: Limits) -> str:
+    families = {one.family for one in limits.types}
+    return _WORDS[families.pop()] if len(families) == 1 else "A file"
 
 
 def empty() -> BadRequest:
     return BadRequest("The file is empty.", code="empty_file")
 
 
-def over_quota(quota: int, taken: int, size: int) -> TooLarge:
+def over_quota(quota: int, taken: int, size: int, *, at_most: bool) -> TooLarge:
+    """`at_most`: what the file has is known only when it is here, and so much is set aside for it."""
+    has = "may have up to" if at_most else "has"
     return TooLarge(
         f"All your files together may take {in_words(quota)}; they take {in_words(taken)}, "
-        f"and this one has {in_words(size)}.",
+        f"and this one {has} {in_words(size)}.",
         code="quota_exceeded",
     )
 
@@ -167,6 +192,10 @@ def unknown_upload(reason: str | None = None) -> NotFound:
 
 def finished() -> Conflict:
     return Conflict("The upload is finished.", code="upload_finished")
+
+
+def in_use() -> Conflict:
+    return Conflict("A recording or a course has this file: delete it there.", code="file_in_use")
 
 
 def taken_over() -> Locked:
@@ -229,8 +258,8 @@ def named_as(name: str, found: FileType) -> str:
 
 
 def disposition(file: File, *, attachment: bool) -> str:
-    """The file's Content-Disposition (RFC 6266): what is neither film, sound nor image is never shown in place."""
-    family = file.mime.partition("/")[0]
-    kind = "inline" if family in ("video", "audio", "image") and not attachment else "attachment"
+    """The file's Content-Disposition (RFC 6266): what is neither film, sound nor image is never shown in place, so that
+    a page of somebody's is none of ours, not even where no other header says so."""
+    kind = "inline" if file.mime in _SHOWN_IN_PLACE and not attachment else "attachment"
     plain = "".join(c if 32 <= ord(c) < 127 and c not in '"\\%' else "_" for c in file.name)
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(file.name, safe='')}"

@@ -41,7 +41,8 @@ from store.errors import Away
 from store.events import LogEntry
 from store.messages import NewMessage
 from store.participants import ReadMark
-from store.sessions import Settings, Standing, Status
+from store.session_settings import Settings
+from store.sessions import Standing, Status
 
 #: Missed events that a rejoin answers with; above it the client starts anew with the newest ones.
 RESUME_EVENTS: Final = 500

@@ -176,8 +176,8 @@ class Processing:
         found = rules.TYPES[file.mime]
         assert found.demuxer is not None, "other files are ready at once"
         await asyncio.to_thread(partial(self._folder.mkdir, parents=True, exist_ok=True))
-        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as name:
-            folder = Path(name)
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
+        try:
             thumbnail, remuxed = folder / "thumbnail.jpg", folder / f"remuxed.{found.extension}"
             muxer = MUXERS.get(file.mime)
             facts = await self._media.run(
@@ -193,6 +193,8 @@ class Processing:
             new_key = await self._put(file, remuxed, file.mime) if facts.was_remuxed else None
             size = remuxed.stat().st_size if new_key else file.size
             thumbnail_key = await self._put(file, thumbnail, "image/jpeg") if facts.has_thumbnail else None
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         await self._ready(file, holder, facts, new_key=new_key, size=size, thumbnail_key=thumbnail_key)
 
     async def _put(self, file: File, path: Path, mime: str) -> str:

@@ -122,10 +122,9 @@ async def take_file(connection: Connection, file: File, recording_id: UUID | Non
     Inside the transaction that makes the file `processing`. Raises NotFound and Conflict where the recording has gone,
     or got a file, meanwhile.
     """
-    assert file.session_id is not None, "a recording's file belongs to a session"
     if file.state == "failed" or await recordings.of_file(connection, file.id) is not None:
         return News()
-    session = await session_store.locked(connection, file.session_id)
+    session = None if file.session_id is None else await session_store.locked(connection, file.session_id)
     if session is None:
         raise access.unknown_session()
     if recording_id is None:

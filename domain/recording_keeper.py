@@ -15,7 +15,6 @@ from typing import Final
 
 import structlog
 
-from domain import recordings as acts
 from domain.live import Live
 from store import audit, recordings
 from store import sessions as session_store
@@ -31,7 +30,7 @@ JITTER: Final = 0.2
 LONGEST: Final = timedelta(hours=12)
 #: For how long a recording that was stopped waits for its file: a slow line, a weekend, another device.
 WAITS_FOR_FILE: Final = timedelta(hours=72)
-#: Recordings of each kind that are taken up in one transaction.
+#: Recordings of each kind that are looked up at a time.
 AT_A_TIME: Final = 50
 #: Who is said to have deleted what was kept for as long as it should be.
 TIME: Final = "retention"
@@ -88,7 +87,9 @@ class RecordingKeeper:
                     async with self._live.pool.acquire() as connection, connection.transaction():
                         # The session's row before the recording's, as everybody does.
                         await session_store.locked(connection, recording.session_id)
-                        if await recordings.give_up(connection, recording.id, failure=NO_FILE):
+                        held = await recordings.find(connection, recording.id)
+                        if held is not None and held.status == "processing" and held.file_id is None:
+                            await recordings.finish(connection, held.id, "failed", failure=NO_FILE)
                             entry = await recordings.log_state(
                                 connection, recording.session_id, recording.id, "failed", at=self._clock(), user_id=None
                             )
@@ -105,11 +106,14 @@ class RecordingKeeper:
             return 0
         total, first_kept = 0, first_id(self._clock() - self._retention)
         while True:
-            with translated():
-                async with self._live.pool.acquire() as connection, connection.transaction():
-                    old = await recordings.older_than(connection, first_kept, limit=AT_A_TIME)
-                    for recording in old:
-                        await acts.remove(connection, recording)
+            old = await recordings.older_than(self._live.pool, first_kept, limit=AT_A_TIME)
+            for recording in old:
+                # Each by itself: two workers that hold several people's files would wait for each other.
+                with translated():
+                    async with self._live.pool.acquire() as connection, connection.transaction():
+                        await session_store.locked(connection, recording.session_id)
+                        if not await recordings.delete(connection, recording.id):
+                            continue  # another worker was faster, or its host
                         await audit.append(
                             connection,
                             actor_id=TIME,
@@ -117,7 +121,7 @@ class RecordingKeeper:
                             subject=recording.uploaded_by,
                             details={"session_id": recording.session_id, "recording_id": recording.id},
                         )
-            total += len(old)
+                total += 1
             if len(old) < AT_A_TIME:
                 return total
 

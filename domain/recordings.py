@@ -15,7 +15,7 @@ from domain import access, consents, sessions
 from domain.access import Member
 from domain.errors import BadRequest, Conflict, Forbidden, NotFound
 from domain.live import Live
-from store import audit, files, recordings
+from store import audit, recordings
 from store import sessions as session_store
 from store.database import Connection, Executor
 from store.errors import Refused, translated
@@ -223,7 +223,7 @@ async def delete(live: Live, member: Member, recording_id: UUID) -> None:
             recording = await read(connection, member.session_id, recording_id)
             if recording.status == "recording":
                 raise Conflict("The recording runs; stop it before you delete it.", code="recording_running")
-            await remove(connection, recording)
+            await recordings.delete(connection, recording.id)
             await audit.append(
                 connection,
                 actor_id=member.user_id,
@@ -232,10 +232,3 @@ async def delete(live: Live, member: Member, recording_id: UUID) -> None:
                 details={"session_id": recording.session_id, "recording_id": recording.id},
             )
     live.recorder.wake()
-
-
-async def remove(connection: Connection, recording: Recording) -> None:
-    """Take out a recording and its file, whose object goes soon after the commit."""
-    await recordings.delete(connection, recording.id)
-    if recording.file_id is not None:
-        await files.delete(connection, recording.file_id)

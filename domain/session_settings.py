@@ -11,9 +11,11 @@ from domain import access
 from domain.access import Member
 from domain.errors import BadRequest, Conflict, invalid
 from store import events, participants, recordings, sessions, whiteboards
+from store import session_settings as store
 from store.errors import translated
 from store.events import LogEntry
-from store.sessions import MAX_PARTICIPANTS, MAX_SLOW_MODE_SECONDS, Session, Settings
+from store.session_settings import MAX_PARTICIPANTS, MAX_SLOW_MODE_SECONDS, Settings
+from store.sessions import Session
 
 if TYPE_CHECKING:
     from domain.live import Live  # which keeps up with settings by what stands here
@@ -136,7 +138,7 @@ async def change(live: Live, member: Member, wanted: SettingsChange, details: De
             check_details(session, details)
             settings = changed(session.settings, wanted)
             if details != NO_DETAILS:
-                await sessions.save_particulars(
+                await store.save_particulars(
                     connection,
                     session.id,
                     title=details.title,
@@ -148,7 +150,7 @@ async def change(live: Live, member: Member, wanted: SettingsChange, details: De
             if settings.recording_consent and not session.recording_consent:
                 await _check_not_recording(connection, session)
             if settings != session.settings:
-                await sessions.save_settings(connection, session.id, settings)
+                await store.save(connection, session.id, settings)
                 if settings.waiting_room and not session.waiting_room:
                     await participants.admit_those_here(connection, session.id)
                 entries.append(

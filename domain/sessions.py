@@ -17,7 +17,8 @@ from store.audit import Action
 from store.database import Connection
 from store.errors import translated
 from store.events import LogEntry
-from store.sessions import Session, Settings, Status
+from store.session_settings import Settings
+from store.sessions import Session, Status
 
 #: S3's words for the same states.
 S3_STATUS: Final[Mapping[Status, str]] = {"scheduled": "pending", "live": "active", "ended": "completed"}

@@ -15,7 +15,8 @@ import structlog
 
 from domain.arrivals import LEASE_SECONDS
 from domain.errors import EncountersError
-from domain.uploads import Uploads
+from domain.processing import ABANDONED_SECONDS
+from domain.uploads import ONE_GO_EXPIRY, Uploads
 from store import files, uploads
 from store.errors import Away
 from store.files import File
@@ -30,6 +31,8 @@ AT_A_TIME: Final = 20
 ROWS_AT_A_TIME: Final = 500
 #: Seconds after which something is tried again that could not be cleared away: the others have their turn first.
 AGAIN_SECONDS: Final = 600.0
+#: How much longer than any upload may rest something lies there that is noted nowhere.
+MARGIN: Final = timedelta(days=1)
 #: How long it stays readable why a file failed.
 FAILED_KEPT: Final = timedelta(days=30)
 
@@ -59,6 +62,8 @@ class Sweeper:
         await self._end_uploads()
         await self._give_up_uploads()
         await self._delete_objects()
+        oldest = max(self._uploads.settings.expiry, ONE_GO_EXPIRY, timedelta(seconds=ABANDONED_SECONDS)) + MARGIN
+        await _done("incoming", "", self._uploads.objects.clear(before=datetime.now(UTC) - oldest))
         before = datetime.now(UTC) - FAILED_KEPT
         while await files.forget_failed(self._pool, before=before, limit=ROWS_AT_A_TIME):
             pass
@@ -77,8 +82,9 @@ class Sweeper:
         try:
             await self._uploads.settle(file, upload, holder)
         except EncountersError as error:
-            # It has failed, or somebody came for it after all.
+            # It has failed, or somebody came for it after all; else it is looked at again later.
             logger.info("uploads.not_taken", file=str(file.id), reason=error.message)
+            await uploads.put_off(self._pool, file.id, holder, seconds=AGAIN_SECONDS)
         else:
             logger.info("uploads.expired", file=str(file.id), offset=upload.offset)
 

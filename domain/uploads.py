@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -21,16 +21,14 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from domain import access, courses
 from domain import files as rules
 from domain.arrivals import LEASE_SECONDS, Arrival
 from domain.errors import (
     BadRequest,
     EncountersError,
     Locked,
-    TooLarge,
     TooManyRequests,
-    UnsupportedMediaType,
+    Unavailable,
 )
 from domain.files import Limits
 from domain.identity import Identity
@@ -113,6 +111,7 @@ class Uploads:
         self.whole: Callable[[], None] = lambda: None
         self.arrivals: set[Arrival] = set()
         self._link_key: bytes | None = None
+        self._stopped = False
 
     async def link_key(self) -> bytes:
         """What links are signed with."""
@@ -121,19 +120,19 @@ class Uploads:
         return self._link_key
 
     def stop(self) -> None:
-        """Have every request that sends a file end, with what came kept: this worker takes its leave."""
+        """Have every request that sends a file end, with what came kept, and take no more: this worker leaves."""
+        self._stopped = True
         for arrival in list(self.arrivals):
-            arrival.interrupt("leaving")
+            arrival.interrupt(_leaving())
 
     def limits(self, purpose: Purpose, families: frozenset[Family] | None = None) -> Limits:
         return rules.limits_of(purpose, max_recording_bytes=self.settings.max_recording_bytes, families=families)
 
     async def admit(self, identity: Identity, purpose: Purpose, fields: Mapping[str, str]) -> Admission:
         """Leave to send a file, by what its sender says of it. Raises NotFound, Forbidden, BadRequest, Conflict."""
-        hooks = self.hooks.get(purpose)
-        if hooks is not None:
-            return await hooks.admit(self.pool, identity, fields)
-        return await _ADMIT[purpose](self.pool, identity, fields)
+        if purpose == "document" and purpose not in self.hooks:
+            return Admission()  # anybody's
+        return await self.hooks[purpose].admit(self.pool, identity, fields)
 
     async def create(
         self,
@@ -151,8 +150,10 @@ class Uploads:
         """Announce a file of `length` bytes; None where only its end will tell, of `at_most` so many then.
 
         Without an admission, one is given when it is whole (:meth:`Arrival.finish`). With an `expiry` it is not
-        resumable. Raises TooLarge (`file_too_large`, `quota_exceeded`), TooManyRequests, BadRequest (`empty_file`).
+        resumable. Raises TooLarge (`file_too_large`, `quota_exceeded`), TooManyRequests, BadRequest (`empty_file`),
+        Unavailable after :meth:`stop`.
         """
+        self._check_stays()
         limits = self.limits(purpose, admission.families if admission else None)
         if length is not None:
             rules.check_size(limits, length)
@@ -161,6 +162,8 @@ class Uploads:
         file_id = new_id()
         with translated():
             async with self.pool.acquire() as connection, connection.transaction():
+                if admission is not None:
+                    await files.hold_place(connection, session_id=admission.session_id, course_id=admission.course_id)
                 taken = await files.usage(connection, identity.user_id)
                 if taken.uploading >= MAX_ON_THEIR_WAY:
                     raise TooManyRequests(
@@ -169,7 +172,7 @@ class Uploads:
                         retry_after=TRY_AGAIN_SECONDS,
                     )
                 if quota and taken.bytes + size > quota:
-                    raise rules.over_quota(quota, taken.bytes, size)
+                    raise rules.over_quota(quota, taken.bytes, size, at_most=length is None)
                 file = await files.insert(
                     connection,
                     file_id=file_id,
@@ -221,8 +224,9 @@ class Uploads:
     async def arrive(self, file: File) -> Arrival:
         """Take the lease of a file's upload: whoever writes to it lets go. Use it as a context manager.
 
-        Raises Locked where they do not, NotFound, Conflict (`upload_finished`).
+        Raises Locked where they do not, NotFound, Conflict (`upload_finished`), Unavailable after :meth:`stop`.
         """
+        self._check_stays()
         holder = uuid4()
         deadline = time.monotonic() + TAKE_OVER_SECONDS
         while (upload := await uploads.take(self.pool, file.id, holder, seconds=LEASE_SECONDS)) is None:
@@ -235,7 +239,14 @@ class Uploads:
                 raise rules.taken_over()
             await uploads.want(self.pool, file.id)
             await asyncio.sleep(TAKE_OVER_LOOK_SECONDS)
-        return Arrival(self, file, upload, holder)
+        arrival = Arrival(self, file, upload, holder)
+        if self._stopped:  # meanwhile
+            arrival.interrupt(_leaving())
+        return arrival
+
+    def _check_stays(self) -> None:
+        if self._stopped:
+            raise _leaving()
 
     async def complete(self, file: File, holder: UUID, *, size: int, admission: Admission | None = None) -> File:
         """A file lies whole in the object store. Raises Locked where somebody else took over, and what those whose
@@ -260,6 +271,8 @@ class Uploads:
     async def _complete_locked(
         self, connection: Connection, file: File, holder: UUID, size: int, admission: Admission | None
     ) -> tuple[File, Shown | None]:
+        if admission is not None:
+            await files.hold_place(connection, session_id=admission.session_id, course_id=admission.course_id)
         if await files.locked(connection, file.id) is None:
             raise rules.unknown_upload()
         if not await uploads.delete(connection, file.id, holder):
@@ -295,33 +308,36 @@ class Uploads:
             await self.objects.give_up(key, state)
             await uploads.given_up(self.pool, key, state)
 
-    async def terminate(self, identity: Identity, file_id: UUID) -> None:
-        """Give an upload up. Raises NotFound, Conflict (`upload_finished`), Locked."""
+    async def delete(self, identity: Identity, file_id: UUID) -> None:
+        """Give an upload up, or take a file away that came in whole. Raises NotFound, Locked, Conflict (`file_in_use`;
+        `upload_finished` where it was finished just now)."""
         file, upload = await self.find(identity, file_id)
-        if upload is None:
-            raise rules.finished()
-        async with await self.arrive(file) as arrival:
-            await self.fail(file.id, arrival.upload, TERMINATED)
+        if upload is not None:
+            async with await self.arrive(file) as arrival:
+                await self.fail(file.id, arrival.upload, TERMINATED)
+            return
+        with translated():
+            async with self.pool.acquire() as connection, connection.transaction():
+                if await files.locked(connection, file_id) is None:
+                    raise rules.unknown_upload()
+                if await files.is_in_use(connection, file_id):
+                    raise rules.in_use()
+                await files.delete(connection, file_id)
 
     async def settle(self, file: File, upload: Upload, holder: UUID) -> None:
         """What becomes of an upload that nobody goes on with, of which the holder has the lease: the file is whole, if
         all of it is there, else it has failed. Raises Away, and what it was refused for."""
-        try:
-            async with Arrival(self, file, upload, holder) as arrival:
-                if await self.lies_whole(file, upload):
-                    await self.complete(file, holder, size=upload.length or 0)
-                elif arrival.is_whole:
-                    await arrival.finish()
-                elif file.purpose == "recording" and upload.resumable and upload.length is None and upload.offset:
-                    # It was sent as it was made, and whoever made it is gone: what there is of the lesson stays.
-                    await arrival.set_length(upload.offset)
-                    await arrival.finish()
-                else:
-                    await arrival.give_up(EXPIRED)
-        except (TooLarge, UnsupportedMediaType) as error:
-            # Perhaps of what came before such files were refused.
-            await self.fail(file.id, upload, error.message)
-            raise
+        async with Arrival(self, file, upload, holder) as arrival:
+            if await self.lies_whole(file, upload):
+                await self.complete(file, holder, size=upload.length or 0)
+            elif arrival.is_whole:
+                await arrival.finish()
+            elif file.purpose == "recording" and upload.resumable and upload.length is None and upload.offset:
+                # It was sent as it was made, and whoever made it is gone: what there is of the lesson stays.
+                await arrival.set_length(upload.offset)
+                await arrival.finish()
+            else:
+                await arrival.give_up(EXPIRED)
 
     async def lies_whole(self, file: File, upload: Upload) -> bool:
         """Whether all of a file lies under its key already: whoever finished it was gone before it was noted down."""
@@ -345,36 +361,13 @@ class Uploads:
             return None
 
 
+def _leaving() -> Unavailable:
+    return Unavailable("This server is about to stop; go on with the upload elsewhere.", retry_after=1)
+
+
 def _show(shown: Shown | None) -> None:
     if shown is not None:
         shown()
-
-
-# Who may send what, where nobody has said more
-
-
-async def _admit_recording(executor: Executor, identity: Identity, fields: Mapping[str, str]) -> Admission:
-    session, member = await access.enter(executor, access.session_ref(_required(fields, "session_id")), identity)
-    access.require_host(member, "Only the tutor can upload recordings")
-    return Admission(session_id=session.id, watchers=[session.host_id])
-
-
-async def _admit_to_course(executor: Executor, identity: Identity, fields: Mapping[str, str]) -> Admission:
-    course = await courses.read(executor, id_in(fields, "course_id"))
-    courses.require_instructor(course, identity)
-    return Admission(course_id=course.id)
-
-
-async def _admit_document(_executor: Executor, _identity: Identity, _fields: Mapping[str, str]) -> Admission:
-    return Admission()
-
-
-_ADMIT: Final[Mapping[Purpose, Callable[[Executor, Identity, Mapping[str, str]], Awaitable[Admission]]]] = {
-    "recording": _admit_recording,
-    "content": _admit_to_course,
-    "document": _admit_document,
-    "thumbnail": _admit_to_course,
-}
 
 
 def _required(fields: Mapping[str, str], name: str) -> str:

@@ -5,6 +5,13 @@ from __future__ import annotations
 import msgspec
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process may take of the machine: bytes of memory that it addresses, seconds of the processor."""
+
+    memory_bytes: int
+    seconds: int
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """`source` is the path of a file, or a URL that serves ranges of it; `demuxer` FFmpeg's name of its format, which
     is all that it is read as. `thumbnail` and `remuxed` are paths to write to, None for what is not wanted; the latter

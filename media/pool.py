@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from media.job import Answer, Facts, Job
+from media.job import Answer, Facts, Job, Limits
 
 #: Files that are worked on at a time, per worker; the rest wait their turn.
 PROCESSES: Final = 1
@@ -22,8 +22,6 @@ PROCESSES: Final = 1
 SECONDS: Final = 900.0
 #: Bytes of memory that one may address. FFmpeg's libraries alone map some 400 MiB.
 MEMORY_BYTES: Final = 1536 * 1024 * 1024
-#: How much nicer than the server: lessons come first.
-NICENESS: Final = 10
 #: Bytes of an answer; it is a short document.
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
@@ -50,7 +48,7 @@ class MediaPool:
     ) -> None:
         self._places = asyncio.Semaphore(processes)
         self._seconds = seconds
-        self._memory_bytes = memory_bytes
+        self._limits = Limits(memory_bytes=memory_bytes, seconds=int(seconds) + 1)
 
     async def run(self, job: Job) -> Facts:
         """What the file holds. Raises Unreadable, SourceAway, Broken; cancelled, it ends the process."""
@@ -59,24 +57,28 @@ class MediaPool:
                 sys.executable,
                 "-m",
                 "media.work",
+                # The process sets them itself, before it hears of the file: what is run between fork and exec (a
+                # `preexec_fn`) can hang in a server that has threads.
+                msgspec.json.encode(self._limits).decode(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 cwd=_ROOT,
                 env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"},
                 limit=MAX_ANSWER_BYTES,
-                preexec_fn=self._limit,
                 start_new_session=True,
             )
             try:
                 async with asyncio.timeout(self._seconds):
                     said, _ = await process.communicate(msgspec.json.encode(job))
             except TimeoutError:
-                raise Unreadable(f"The file took longer than {self._seconds:.0f} s to look through.") from None
+                raise self._too_long() from None
             finally:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
+        if process.returncode == -signal.SIGXCPU:
+            raise self._too_long()
         if process.returncode != 0 or not said:
             raise Broken(f"The process that looked through the file ended with {process.returncode}.")
         answer = msgspec.json.decode(said, type=Answer)
@@ -86,10 +88,5 @@ class MediaPool:
             raise Unreadable(answer.problem or "The file cannot be read.")
         return answer.facts
 
-    def _limit(self) -> None:
-        # In the child, before Python starts.
-        os.nice(NICENESS)
-        resource.setrlimit(resource.RLIMIT_AS, (self._memory_bytes, self._memory_bytes))
-        seconds = int(self._seconds) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    def _too_long(self) -> Unreadable:
+        return Unreadable(f"The file took longer than {self._seconds:.0f} s to look through.")

@@ -1,12 +1,13 @@
-"""``python -m media.work``: reads one :class:`media.job.Job` from its input, does it, and answers on its output.
+"""``python -m media.work LIMITS``: reads one :class:`media.job.Job` from its input, does it, and answers on its output.
 
-A process of its own for each file: what a file made to break a decoder does to it happens to nobody else. The limits
-are set by whoever starts it (:mod:`media.pool`), before a byte of the file is read.
+A process of its own for each file: what a file made to break a decoder does to it happens to nobody else. It takes the
+limits that it is given (:class:`media.job.Limits`, as JSON) before it opens the file.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -17,17 +18,22 @@ import av
 import msgspec
 from av.stream import Disposition
 
-from media.job import Answer, Facts, Job
+from media.job import Answer, Facts, Job, Limits
 from media.ranges import Gone, Unreachable, open_source
 
+#: How much nicer than the server: lessons come first.
+NICENESS: Final = 10
 #: Where the thumbnail is taken: not the first picture, which is often black.
 THUMBNAIL_SHARE: Final = 0.1
 THUMBNAIL_MAX_SECONDS: Final = 10.0
 THUMBNAIL_MAX_WIDTH: Final = 640
+THUMBNAIL_MAX_HEIGHT: Final = 1280
 #: Pictures that are decoded in search of one.
 THUMBNAIL_TRIES: Final = 120
 #: Most pixels a picture may have: what its decoder would take memory for.
 MAX_PIXELS: Final = 8192 * 8192
+#: Nothing lasts longer: a file that says so was made to.
+MAX_SECONDS: Final = 7 * 86_400
 
 #: What is said where a file cannot be written for reasons of this machine's.
 _MACHINE_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE})
@@ -40,6 +46,7 @@ class _Unfit(Exception):
 
 
 def main() -> int:
+    _take(msgspec.json.decode(sys.argv[1], type=Limits))
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     if job.max_written_bytes is not None:
         # Beyond it writing fails with EFBIG: Python has the signal ignored.
@@ -52,6 +59,8 @@ def main() -> int:
         answer = Answer(problem="The file is gone.")
     except Unreachable as error:
         answer = Answer(away=str(error))
+    except MemoryError:  # FFmpeg's own is one
+        answer = Answer(problem="The file takes more memory to read than a file may.")
     except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
         number = getattr(error, "errno", None)
         if number in _MACHINE_ERRORS:
@@ -62,6 +71,13 @@ def main() -> int:
             answer = Answer(problem=f"The file cannot be read as {job.demuxer}: {_said(error)}.")
     sys.stdout.buffer.write(msgspec.json.encode(answer))
     return 0
+
+
+def _take(limits: Limits) -> None:
+    os.nice(NICENESS)
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _said(error: Exception) -> str:
@@ -113,7 +129,13 @@ def _seconds(container: Any) -> float | None:
     """As the file says it. A live recording says nothing."""
     if container.duration is None or container.duration <= 0:
         return None
-    return round(float(container.duration) / av.time_base, 3)
+    return _believable(float(container.duration) / av.time_base)
+
+
+def _believable(seconds: float) -> float:
+    if seconds > MAX_SECONDS:
+        raise _Unfit("The file says that it lasts longer than a week.")
+    return round(seconds, 3)
 
 
 def _last_moment(job: Job) -> float | None:
@@ -123,7 +145,7 @@ def _last_moment(job: Job) -> float | None:
         for packet in container.demux():
             if packet.pts is not None:
                 last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    return round(last, 3) or None
+    return _believable(last) or None
 
 
 def _begins_with_its_index(job: Job) -> bool:
@@ -166,6 +188,8 @@ def _thumbnail(job: Job, seconds: float | None) -> bool:
     wanted = min((seconds or 0.0) * THUMBNAIL_SHARE, THUMBNAIL_MAX_SECONDS)
     with _opened(job) as container:
         video, _ = _streams(container)
+        # Each picture has a size of its own, whatever the file said of them all.
+        video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         picture = None
         for tried, frame in enumerate(container.decode(video)):
             picture = frame
@@ -173,8 +197,8 @@ def _thumbnail(job: Job, seconds: float | None) -> bool:
                 break
         if picture is None:
             return False
-    width = min(THUMBNAIL_MAX_WIDTH, picture.width) // 2 * 2 or 2
-    height = max(2, round(width * picture.height / picture.width) // 2 * 2)
+    scale = min(1.0, THUMBNAIL_MAX_WIDTH / picture.width, THUMBNAIL_MAX_HEIGHT / picture.height)
+    width, height = (max(2, round(side * scale) // 2 * 2) for side in (picture.width, picture.height))
     with av.open(job.thumbnail, "w", format="mjpeg") as target:
         stream = target.add_stream("mjpeg", rate=1)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p"

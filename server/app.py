@@ -44,7 +44,7 @@ from server.settings import Settings
 from store import database
 from store.errors import Away, translated
 from store.objects.local import LocalStore
-from store.objects.objects import ObjectMissing, ObjectStore
+from store.objects.objects import ObjectStore
 from store.objects.s3 import S3Store
 
 SOCKET_PATH: Final = "/socket.io/"
@@ -53,6 +53,8 @@ FILES_FOLDER: Final = "files"
 WORK_FOLDER: Final = "work"
 #: Seconds that a part may take to answer the readiness check.
 READINESS_SECONDS: Final = 1.0
+#: Seconds for which a start waits to hear that files can be kept.
+STORAGE_SECONDS: Final = 5.0
 #: Connections that are told to move per second while draining; few move at once, a full worker in waves.
 MOVES_PER_SECOND: Final = 200
 #: How much of DRAIN_SECONDS moving may take, and how much writing what waits. The rest is for `server.worker`.
@@ -103,7 +105,7 @@ def build(
         )
         listed += routes.demo_routes()
     routes.apply(app, settings.cors_origins, listed)
-    pages.add_pages(app)
+    pages.add_pages(app, media_origin=_bucket_origin(settings))
     app[SOCKETS].attach(app, SOCKET_PATH)
     for route in app.router.routes():
         if route.resource is not None and route.resource.canonical == SOCKET_PATH:
@@ -193,6 +195,7 @@ async def _meetings(app: web.Application, *, settings: Settings) -> AsyncIterato
 
 async def _files(app: web.Application, *, settings: Settings) -> AsyncIterator[None]:
     objects = _objects(settings)
+    await _try_storage(objects)
     uploads = Uploads(
         app[keys.LIVE],
         objects,
@@ -216,11 +219,30 @@ async def _files(app: web.Application, *, settings: Settings) -> AsyncIterator[N
     await objects.close()
 
 
+async def _try_storage(objects: ObjectStore) -> None:
+    """Say what is wrong with where files are kept, if it is: lessons begin without."""
+    try:
+        async with asyncio.timeout(STORAGE_SECONDS):
+            await objects.check()
+    except (Away, TimeoutError) as error:
+        logger.warning("storage.away", reason=str(error) or f"nothing was heard for {STORAGE_SECONDS:g} seconds")
+
+
 async def _recordings(app: web.Application, *, days: int) -> AsyncIterator[None]:
     keeper = RecordingKeeper(app[keys.LIVE], timedelta(days=days) if days else None)
     keeper.start()
     yield
     await keeper.close()
+
+
+def _bucket_origin(settings: Settings) -> str | None:
+    """Where links to files lead on to; None: they are served here."""
+    if settings.storage_url is None or urlsplit(settings.storage_url).scheme != "s3":
+        return None
+    if settings.s3_endpoint_url is None:
+        return "https://*.amazonaws.com"
+    endpoint = urlsplit(settings.s3_endpoint_url)
+    return f"{endpoint.scheme}://{endpoint.netloc}"
 
 
 def _objects(settings: Settings) -> ObjectStore:
@@ -266,7 +288,7 @@ async def _readiness(app: web.Application, bus: Bus) -> Mapping[str, str]:
     try:
         async with asyncio.timeout(READINESS_SECONDS):
             await app[keys.UPLOADS].objects.check()
-    except (Away, ObjectMissing, TimeoutError):
+    except (Away, TimeoutError):
         parts["storage"] = "away"
     if app[STATE].draining:
         return {"status": "draining", **parts}

@@ -25,8 +25,9 @@ from domain.errors import EncountersError
 from domain.identity import ROLE_SYNONYMS, ROLES, Role, from_claims, role_named
 from domain.tokens import issue
 from server import logging
+from server.parsers import MIN_SECRET_BYTES
 from server.postgres import EmbeddedPostgresError, embedded
-from server.settings import DEMO_SECRET_FILE, MIN_SECRET_BYTES, SETTINGS, Settings, SettingsError, from_environment
+from server.settings import DEMO_SECRET_FILE, SETTINGS, Settings, SettingsError, from_environment
 from store import schema
 
 if TYPE_CHECKING:

@@ -1,31 +1,25 @@
 """Every setting of a running server, read once from the environment into one frozen value.
 
 A setting is declared in one place, as a field of :class:`Settings` (or of :class:`realtime.limits.Limits`,
-with its meaning in `_LIMITS` below): name, default, parser and meaning. :data:`SETTINGS` is the table of all
-of them, for ``encounters serve --help`` and for the test that holds the README to it. Nobody else reads
-``os.environ``.
+with its meaning in `_LIMITS` below): name, default, parser (of :mod:`server.parsers`) and meaning.
+:data:`SETTINGS` is the table of all of them, for ``encounters serve --help`` and for the test that holds the
+README to it. Nobody else reads ``os.environ``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import SplitResult, urlsplit
 
-from meetings import ice, providers, webhooks
+from meetings import providers
 from meetings.ice import IceServer
 from realtime.limits import Limits
-from realtime.redis_url import CLUSTER_SCHEMES, is_cluster, seed_urls
+from server import parsers
 
 T = TypeVar("T")
-Network = IPv4Network | IPv6Network
 
-#: RFC 7518 §3.2: an HS256 key is at least as long as the hash it feeds.
-MIN_SECRET_BYTES: Final = 32
 MAX_WORKERS: Final = 64
 #: Thirty days.
 MAX_CANCEL_NOTICE_MINUTES: Final = 30 * 24 * 60
@@ -35,8 +29,6 @@ MAX_REMINDER_MINUTES: Final = 7 * 24 * 60
 MAX_RETENTION_DAYS: Final = 3650
 #: Where a demo keeps what it signs tokens with, in DATA_DIR: a restart signs nobody out. Only its owner may read it.
 DEMO_SECRET_FILE: Final = "demo-secret"  # noqa: S105 - its name
-#: The longest piece of a refused value that an error repeats.
-MAX_SHOWN_CHARACTERS: Final = 80
 #: What 10 000 parts of a bucket's upload hold (`store.objects.s3`).
 MAX_FILE_BYTES: Final = 80 * 1024**3
 MAX_QUOTA_BYTES: Final = 1024**5
@@ -44,27 +36,10 @@ MAX_QUOTA_BYTES: Final = 1024**5
 MAX_EXPIRY_HOURS: Final = 31 * 24
 #: As long as Amazon's own links may work.
 MAX_LINK_SECONDS: Final = 7 * 24 * 3600
-MAX_WHOLE_NUMBER: Final = 2**31 - 1
-
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
-#: Amazon S3, *General purpose bucket naming rules*; and what a key of ours may begin with.
-_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX: Final = re.compile(r"/?|(/[a-z0-9][a-z0-9._-]*)+/?")
-_HOST_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 
 
 class SettingsError(Exception):
     """A setting that cannot be used. Its sentence names the setting, what came, and what is expected."""
-
-
-class _Refused(Exception):
-    """What a parser expected, and what it says came; None to repeat the value itself."""
-
-    def __init__(self, expected: str, came: str | None = None) -> None:
-        super().__init__(expected)
-        self.expected = expected
-        self.came = came
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,216 +62,9 @@ class Setting:
             return self.unset
         try:
             return self.parse(value)
-        except _Refused as refused:
-            came = refused.came or ("a value that is not shown" if self.confidential else _shown(value))
+        except parsers.Refused as refused:
+            came = refused.came or ("a value that is not shown" if self.confidential else parsers.shown(value))
             raise SettingsError(f"{self.name} must be {refused.expected}, not {came}.") from None
-
-
-def _shown(value: str) -> str:
-    if len(value) > MAX_SHOWN_CHARACTERS:
-        value = value[:MAX_SHOWN_CHARACTERS] + "…"
-    return repr(value)
-
-
-def _whole(least: int, most: int = MAX_WHOLE_NUMBER) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        value = value.strip()
-        if not _WHOLE_NUMBER.fullmatch(value) or not least <= int(value) <= most:
-            upper = f"{least} to {most}" if most < MAX_WHOLE_NUMBER else f"{least} up"
-            raise _Refused(f"a whole number from {upper}")
-        return int(value)
-
-    return parse
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        word = value.strip().lower()
-        if word not in words:
-            raise _Refused(f"one of {', '.join(words)}")
-        return word
-
-    return parse
-
-
-def _on_or_off(value: str) -> bool:
-    return _one_of("on", "off")(value) == "on"
-
-
-def _host(value: str) -> str:
-    value = value.strip()
-    if not value or re.search(r"[\s/@]", value):
-        raise _Refused("an address or a host name, such as 127.0.0.1, :: or 0.0.0.0")
-    return value.removeprefix("[").removesuffix("]")
-
-
-def _folder(value: str) -> Path:
-    if "\x00" in value:
-        raise _Refused("the path of a folder")
-    return Path(value).expanduser()
-
-
-def _words(value: str) -> str:
-    value = value.strip()
-    if not value or not value.isprintable():
-        raise _Refused("printable text")
-    return value
-
-
-def _url(*schemes: str, host_required: bool = True) -> Callable[[str], str]:
-    expected = "a URL that starts with " + " or ".join(f"{scheme}://" for scheme in schemes)
-
-    def parse(value: str) -> str:
-        value = value.strip()
-        parts = _split(value)
-        if parts is None or parts.scheme not in schemes:
-            raise _Refused(expected)
-        if host_required and not parts.hostname:
-            raise _Refused(f"{expected}, followed by a host")
-        return value
-
-    return parse
-
-
-def _word(value: str) -> str:
-    value = value.strip()
-    if not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise _Refused("a word of printable ASCII characters, without spaces")
-    return value
-
-
-def _host_and_port(value: str) -> str:
-    value = value.strip().lower()
-    parts = _split(f"https://{value}")
-    if parts is None or parts.netloc != value or "@" in value or not _HOST_NAME.fullmatch(parts.hostname or ""):
-        raise _Refused("a host such as meet.example or meet.example:8443, without https:// and without a path")
-    return value
-
-
-def _region(value: str) -> str:
-    value = value.strip().lower()
-    if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", value):
-        raise _Refused("the name of an AWS region, such as eu-central-1")
-    return value
-
-
-def _bucket(value: str) -> str:
-    value = value.strip()
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
-        raise _Refused("the name of an S3 bucket, such as school-recordings")
-    return value
-
-
-def _pem(value: str) -> str:
-    if not value.lstrip().startswith("-----BEGIN") or "PRIVATE KEY-----" not in value:
-        raise _Refused("a private key in PEM, whose lines may be divided by \\n")
-    return value.strip()
-
-
-def _webhook_secret(value: str) -> bytes:
-    try:
-        return webhooks.parse_secret(value.strip())
-    except ValueError as refused:
-        raise _Refused(str(refused)) from None
-
-
-def _ice_servers(value: str) -> tuple[IceServer, ...]:
-    try:
-        return ice.parse(value)
-    except ValueError as refused:
-        raise _Refused(f"a JSON array of ICE servers, {refused}") from None
-
-
-def _redis_url(value: str) -> str:
-    value = value.strip()
-    if is_cluster(value):
-        nodes = [_split(node) for node in seed_urls(value)]
-        if not all(node is not None and node.hostname and node.path in ("", "/", "/0") for node in nodes):
-            raise _Refused("a URL such as redis+cluster://host:6379,host:6379 (a cluster has no database but 0)")
-        return value
-    value = _url("redis", "rediss", "unix", *CLUSTER_SCHEMES, host_required=False)(value)
-    parts = urlsplit(value)
-    if parts.scheme == "unix" and not parts.path:
-        raise _Refused("a URL such as redis://host:6379/0 or unix:///path/to/socket", "a unix:// URL without a path")
-    return value
-
-
-def _secret(value: str) -> str:
-    if value.lstrip().startswith("-----BEGIN"):
-        raise _Refused("a shared secret; keys of other kinds are published at JWT_JWKS_URL", "a PEM key")
-    return _long_enough(value)
-
-
-def _long_enough(value: str) -> str:
-    length = len(value.encode())
-    if length < MIN_SECRET_BYTES:
-        raise _Refused(
-            f"at least {MIN_SECRET_BYTES} bytes long (RFC 7518 §3.2; `openssl rand -hex 32` makes one)",
-            f"{length} byte{'s' if length != 1 else ''}",
-        )
-    return value
-
-
-def _origins(value: str) -> tuple[str, ...]:
-    """Origins as a browser sends them: lower case, without the scheme's own port. `*` stands alone."""
-    origins = tuple(_origin(part) for part in _parts(value))
-    if "*" in origins and len(origins) > 1:
-        raise _Refused("either * or a list of origins")
-    return origins
-
-
-def _origin(value: str) -> str:
-    if value == "*":
-        return value
-    parts = _split(value.lower())
-    if parts is None or parts.scheme not in _DEFAULT_PORTS or "@" in parts.netloc:
-        raise _Refused("origins such as https://app.example or http://localhost:3000, with commas between them, or *")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-    if parts.path or parts.query or parts.fragment or value.endswith(("?", "#")):
-        raise _Refused("origins, which have no path: scheme://host or scheme://host:port", _shown(value))
-    if not _HOST_NAME.fullmatch(host):
-        raise _Refused("origins with a host name in ASCII or an address", _shown(value))
-    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
-
-
-def _storage_url(value: str) -> str:
-    expected = "a URL such as s3://bucket/prefix or file:///var/lib/encounters"
-    parts = _split(value.strip())
-    if parts is None or parts.scheme not in ("s3", "file") or parts.query or parts.fragment:
-        raise _Refused(expected)
-    if parts.scheme == "s3" and not _BUCKET.fullmatch(parts.netloc):
-        raise _Refused(f"{expected}, with the name of a bucket")
-    if parts.scheme == "s3" and not _PREFIX.fullmatch(parts.path):
-        raise _Refused(f"{expected}, with a prefix of lower-case letters, digits, dots, dashes and slashes")
-    if parts.scheme == "file" and (parts.netloc or len(parts.path) < 2):
-        raise _Refused(f"{expected}, with the absolute path of a folder")
-    return value.strip()
-
-
-def _networks(value: str) -> tuple[Network, ...]:
-    if value.strip().lower() == "none":
-        return ()
-    try:
-        return tuple(ip_network(part) for part in _parts(value))
-    except ValueError:
-        raise _Refused(
-            "addresses or networks such as 10.0.0.7 or 10.0.0.0/8, with commas between them, or none"
-        ) from None
-
-
-def _parts(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _split(value: str) -> SplitResult | None:
-    """The URL's parts, or None where it is none: `urlsplit` and its `port` raise on some of them."""
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError:
-        return None
-    return None if any(character.isspace() for character in value) else parts
 
 
 def _setting(default: str, parse: Callable[[str], T], meaning: str, *, confidential: bool = False) -> T:
@@ -330,143 +98,155 @@ def _optional(parse: Callable[[str], T], meaning: str, *, confidential: bool = F
 class Settings:
     """What the server was told. `Settings()` is the default of everything."""
 
-    host: str = _setting("127.0.0.1", _host, "Address to listen on.")
-    port: int = _setting("8080", _whole(0, 65535), "Port to listen on; 0 takes a free one.")
+    host: str = _setting("127.0.0.1", parsers.host, "Address to listen on.")
+    port: int = _setting("8080", parsers.whole(0, 65535), "Port to listen on; 0 takes a free one.")
     workers: int = _setting(
         "1",
-        _whole(1, MAX_WORKERS),
+        parsers.whole(1, MAX_WORKERS),
         "Processes that serve. More than 1 needs REDIS_URL, the bus between them.",
     )
     data_dir: Path = _setting(  # noqa: RUF009 - it declares a field
-        ".data", _folder, "Folder for the embedded Postgres, uploaded files and the demo's secret."
+        ".data", parsers.folder, "Folder for the embedded Postgres, uploaded files and the demo's secret."
     )
     database_url: str | None = _optional(
-        _url("postgresql", "postgres", host_required=False),
+        parsers.url("postgresql", "postgres", host_required=False),
         "Postgres 15 or newer, as postgresql://user:password@host/database. Unset: an embedded one in DATA_DIR.",
         confidential=True,
     )
-    database_pool_size: int = _setting("10", _whole(1, 1000), "Most connections each worker opens to Postgres.")
+    database_pool_size: int = _setting("10", parsers.whole(1, 1000), "Most connections each worker opens to Postgres.")
     redis_url: str | None = _optional(
-        _redis_url,
+        parsers.redis_url,
         "The bus between workers, as redis://host:6379/0, rediss:// or unix://, or a cluster's (Redis 7 or newer), as "
         "redis+cluster://host:6379,host:6379 or rediss+cluster://. Unset: within the one process.",
         confidential=True,
     )
     jwt_secret: str | None = _optional(
-        _secret,
+        parsers.secret,
         "Verifies tokens signed with HS256. At least 32 bytes. Not together with JWT_JWKS_URL.",
         confidential=True,
     )
     jwt_jwks_url: str | None = _optional(
-        _url("https", "http"),
+        parsers.url("https", "http"),
         "Where the keys are published that verify tokens signed with RS256, ES256 or EdDSA.",
         confidential=True,
     )
-    jwt_issuer: str | None = _optional(_words, "The `iss` a token must have. Unset: any.")
-    jwt_audience: str | None = _optional(_words, "The `aud` a token must have. Unset: any.")
+    jwt_issuer: str | None = _optional(parsers.words, "The `iss` a token must have. Unset: any.")
+    jwt_audience: str | None = _optional(parsers.words, "The `aud` a token must have. Unset: any.")
     cors_origins: tuple[str, ...] = _setting(
         "",
-        _origins,
+        parsers.origins,
         "Origins of other sites that may call from a browser, with commas between them; * for all. "
         "Unset: only pages from this server.",
     )
-    trusted_proxies: tuple[Network, ...] = _setting(
+    trusted_proxies: tuple[parsers.Network, ...] = _setting(
         "127.0.0.0/8,::1",
-        _networks,
+        parsers.networks,
         "Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed; none for nobody's.",
     )
-    log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "debug, info, warning or error.")
+    log_level: str = _setting(
+        "info", parsers.one_of("debug", "info", "warning", "error"), "debug, info, warning or error."
+    )
     log_format: str = _setting(
         "auto",
-        _one_of("auto", "console", "json"),
+        parsers.one_of("auto", "console", "json"),
         "console, json, or auto: console on a terminal, else json.",
     )
     drain_seconds: int = _setting(
-        "20", _whole(0, 3600), "Longest time between SIGTERM and the end, while connections move elsewhere."
+        "20", parsers.whole(0, 3600), "Longest time between SIGTERM and the end, while connections move elsewhere."
     )
     booking_cancel_notice_minutes: int = _setting(
         "0",
-        _whole(0, MAX_CANCEL_NOTICE_MINUTES),
+        parsers.whole(0, MAX_CANCEL_NOTICE_MINUTES),
         "Minutes before a lesson until which the student's side may cancel or move it; 0: at any time.",
     )
     reminder_minutes: int = _setting(
         "15",
-        _whole(0, MAX_REMINDER_MINUTES),
+        parsers.whole(0, MAX_REMINDER_MINUTES),
         "Minutes before a confirmed lesson at which its people are reminded of it; 0 for no reminders.",
     )
     notification_retention_days: int = _setting(
         "180",
-        _whole(0, MAX_RETENTION_DAYS),
+        parsers.whole(0, MAX_RETENTION_DAYS),
         "Days for which notifications stay in their people's lists; 0: forever.",
     )
     recording_retention_days: int = _setting(
         "0",
-        _whole(0, MAX_RETENTION_DAYS),
+        parsers.whole(0, MAX_RETENTION_DAYS),
         "Days for which recordings are kept; then they are deleted, with their files. 0: forever.",
     )
     storage_url: str | None = _optional(
-        _storage_url,
+        parsers.storage_url,
         "Where files are kept: s3://bucket/prefix or file:///folder. S3's credentials and region come from AWS' own "
         "variables. Unset: the folder DATA_DIR/files.",
     )
     s3_endpoint_url: str | None = _optional(
-        _url("https", "http"), "Another server that speaks S3's language, as https://host. Unset: Amazon's."
+        parsers.s3_endpoint, "Another server that speaks S3's language, as https://host. Unset: Amazon's."
     )
     max_recording_bytes: int = _setting(
-        str(2 * 1024**3), _whole(1, MAX_FILE_BYTES), "Bytes that a recording may have at most."
+        str(2 * 1024**3), parsers.whole(1, MAX_FILE_BYTES), "Bytes that a recording may have at most."
     )
     upload_quota_bytes: int = _setting(
-        str(20 * 1024**3), _whole(0, MAX_QUOTA_BYTES), "Bytes that all files of one person may have; 0: no limit."
+        str(20 * 1024**3),
+        parsers.whole(0, MAX_QUOTA_BYTES),
+        "Bytes that all files of one person may have; 0: no limit.",
     )
     upload_expiry_hours: int = _setting(
         "24",
-        _whole(1, MAX_EXPIRY_HOURS),
+        parsers.whole(1, MAX_EXPIRY_HOURS),
         "Hours for which an upload that was broken off can go on.",
     )
     download_link_seconds: int = _setting(
-        "3600", _whole(60, MAX_LINK_SECONDS), "Seconds for which a link to a recording or a course's content works."
+        "3600",
+        parsers.whole(60, MAX_LINK_SECONDS),
+        "Seconds for which a link to a recording or a course's content works.",
     )
     websocket_deflate: bool = _setting(
         "off",
-        _on_or_off,
+        parsers.on_or_off,
         "on: WebSockets that offer permessage-deflate get it. It spares bandwidth for memory and time.",
     )
     meeting_provider: str = _setting(
         providers.DEFAULT,
-        _one_of(*providers.PROVIDERS),
+        parsers.one_of(*providers.PROVIDERS),
         f"Who carries sound and video: {', '.join(providers.PROVIDERS)}. docs/providers.md sets each up.",
     )
     ice_servers: tuple[IceServer, ...] = _setting(
         "[]",
-        _ice_servers,
+        parsers.ice_servers,
         "For peer: STUN and TURN servers, as a JSON array of RTCIceServer; with `secret` instead of `username` and "
         "`credential`, each person gets TURN credentials that end.",
         confidential=True,
     )
-    jitsi_domain: str | None = _optional(_host_and_port, "For jitsi: the host of the Jitsi Meet, such as meet.example.")
-    jitsi_app_id: str | None = _optional(_word, "The app id that its tokens are issued by. Unset: links, no tokens.")
+    jitsi_domain: str | None = _optional(
+        parsers.host_and_port, "For jitsi: the host of the Jitsi Meet, such as meet.example."
+    )
+    jitsi_app_id: str | None = _optional(
+        parsers.word, "The app id that its tokens are issued by. Unset: links, no tokens."
+    )
     jitsi_app_secret: str | None = _optional(
-        _long_enough,
+        parsers.long_enough,
         "The secret that signs its tokens with HS256. At least 32 bytes. Not together with JITSI_PRIVATE_KEY.",
         confidential=True,
     )
-    jitsi_key_id: str | None = _optional(_word, "The name (`kid`) of JITSI_PRIVATE_KEY.")
+    jitsi_key_id: str | None = _optional(parsers.word, "The name (`kid`) of JITSI_PRIVATE_KEY.")
     jitsi_private_key: str | None = _optional(
-        _pem, "The RSA key that signs its tokens with RS256, in PEM; JaaS asks for it.", confidential=True
+        parsers.pem, "The RSA key that signs its tokens with RS256, in PEM; JaaS asks for it.", confidential=True
     )
-    daily_api_key: str | None = _optional(_word, "For daily: the API key of the Daily domain.", confidential=True)
-    daily_api_url: str = _setting("https://api.daily.co/v1", _url("https", "http"), "Where Daily's REST API is.")
+    daily_api_key: str | None = _optional(
+        parsers.word, "For daily: the API key of the Daily domain.", confidential=True
+    )
+    daily_api_url: str = _setting("https://api.daily.co/v1", parsers.url("https", "http"), "Where Daily's REST API is.")
     daily_webhook_secret: bytes | None = _optional(
-        _webhook_secret,
+        parsers.webhook_secret,
         "The `hmac` of the Daily webhook that calls `/webhooks/daily`, in base64. Unset: none is believed.",
         confidential=True,
     )
-    chime_region: str | None = _optional(_region, "For chime: the AWS region that makes the meetings.")
+    chime_region: str | None = _optional(parsers.region, "For chime: the AWS region that makes the meetings.")
     chime_endpoint_url: str | None = _optional(
-        _url("https", "http"), "Where the Amazon Chime SDK and S3 are asked instead. Unset: AWS."
+        parsers.url("https", "http"), "Where the Amazon Chime SDK and S3 are asked instead. Unset: AWS."
     )
     chime_recordings_bucket: str | None = _optional(
-        _bucket, "The S3 bucket that Chime records into. Unset: the host's browser records."
+        parsers.bucket, "The S3 bucket that Chime records into. Unset: the host's browser records."
     )
     limits: Limits = field(default_factory=Limits)
 
@@ -489,7 +269,7 @@ def _table() -> tuple[Mapping[str, Setting], Mapping[str, Setting]]:
             name=f"LIMIT_{f.name.upper()}",
             default=str(f.default),
             meaning=f"{_LIMITS[f.name]} 0: no limit.",
-            parse=_whole(0),
+            parse=parsers.whole(0),
         )
         for f in fields(Limits)
     }
@@ -521,4 +301,6 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     problem = providers.problem(settings)
     if problem is not None:
         raise SettingsError(problem)
+    if settings.s3_endpoint_url and not (settings.storage_url or "").startswith("s3:"):
+        raise SettingsError("S3_ENDPOINT_URL is set, but STORAGE_URL names no bucket there, as s3://bucket/prefix.")
     return settings

@@ -127,6 +127,25 @@ export function recordings(token, ref) {
   return call(`/sessions/${at(ref)}/recordings`, { token });
 }
 
+export function removeRecording(token, ref, id) {
+  return call(`/sessions/${at(ref)}/recordings/${at(id)}`, { method: "DELETE", token });
+}
+
+/** userId → whether they agree to be recorded: of everybody to the host, to others of those whom they decide for. */
+export async function consents(token, ref) {
+  const found = {};
+  for (let path = `/sessions/${at(ref)}/recording-consent`; path;) {
+    const { answer, next } = await answerOf(path, { token });
+    for (const { user_id: userId, agreed } of answer.people) found[userId] = agreed;
+    path = next;
+  }
+  return found;
+}
+
+export function decide(token, ref, userId, agreed) {
+  return call(`/sessions/${at(ref)}/recording-consent`, { method: "PUT", token, body: { agreed, user_id: userId } });
+}
+
 export function letBackIn(token, ref, userId) {
   return call(`/sessions/${at(ref)}/participants/${at(userId)}`, { method: "PATCH", token, body: { wasKicked: false } });
 }

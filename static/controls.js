@@ -5,7 +5,7 @@ import { byId } from "./dom.js";
 /** Seconds between two messages of one person that the menu offers. */
 const SLOW_MODES = [0, 10, 30, 60, 300];
 
-const SWITCHES = { "set-locked": "locked", "set-waiting-room": "waitingRoom", "set-chat-muted": "chatMuted" };
+const SWITCHES = { "set-locked": "locked", "set-waiting-room": "waitingRoom", "set-chat-muted": "chatMuted", "set-recording-consent": "recordingConsent" };
 
 /** @param {{set: (change: object) => Promise<unknown>}} acts `set` never rejects: it says itself what went wrong. */
 export function openControls(acts) {

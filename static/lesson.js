@@ -2,14 +2,15 @@
  * What a lesson is to this page, read from either of the two documents that a session can be. Pure.
  *
  * @typedef {{id: string, room: string, kind: "booking" | "course", title: string, with: string, startsAt: ?string,
- *            endsAt: ?string, status: "scheduled" | "live" | "ended", hostId: ?string, otherIds: string[],
+ *            endsAt: ?string, status: "scheduled" | "live" | "ended", hostId: ?string, studentId: ?string, otherIds: string[],
  *            settings: Settings, pinnedId: ?string}} Lesson
- * @typedef {{locked: boolean, waitingRoom: boolean, chatMuted: boolean, slowModeSeconds: number}} Settings  what the host sets
+ * @typedef {{locked: boolean, waitingRoom: boolean, chatMuted: boolean, slowModeSeconds: number,
+ *            recordingConsent: boolean}} Settings  what the host sets
  */
 
 /** The settings in a session's document or in `sessionSettings`. @returns {Settings} */
-export function readSettings({ locked = false, waitingRoom = false, chatMuted = false, slowModeSeconds = 0 }) {
-  return { locked, waitingRoom, chatMuted, slowModeSeconds };
+export function readSettings({ locked = false, waitingRoom = false, chatMuted = false, slowModeSeconds = 0, recordingConsent = false }) {
+  return { locked, waitingRoom, chatMuted, slowModeSeconds, recordingConsent };
 }
 
 /**
@@ -31,6 +32,7 @@ export function readSession(document, known = null) {
     settings: known?.settings ?? readSettings(document),
     pinnedId: known ? known.pinnedId : document.pinnedMessageId ?? null,
     hostId: (booking ? document.teacher_id : document.createdBy) ?? null,
+    studentId: booking ? document.student_id ?? null : null,
     otherIds: booking ? [document.teacher_id, document.student_id].filter(Boolean) : [],
   };
 }

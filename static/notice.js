@@ -33,8 +33,8 @@ export const lobbyNotice = (leave) => ({
 
 export const goToStart = () => location.assign("/");
 
-/** The notices a connection can end in, by its phase (see session.js). */
-export function noticeFor({ phase, status, message }, lessonTitle) {
+/** The notices a connection can end in, by its phase (see session.js). `agree` is to be recorded. */
+export function noticeFor({ phase, status, code, message }, lessonTitle, agree) {
   const again = { label: "Try again", primary: true, act: () => location.reload() };
   const start = { label: "Back to the start", act: goToStart };
   if (phase === "kicked") {
@@ -53,6 +53,12 @@ export function noticeFor({ phase, status, message }, lessonTitle) {
   }
   if (phase === "signedOut") {
     return { icon: "warning", title: "You could not be signed in", text: message, actions: [{ ...start, primary: true }] };
+  }
+  if (code === "consent_missing") {
+    return {
+      icon: "record", title: "This lesson is being recorded", text: "You can come in when you agree to be recorded.",
+      actions: [{ label: "Agree and come in", primary: true, act: agree }, start],
+    };
   }
   const titles = { 403: "You cannot join this lesson", 404: "This lesson does not exist", 409: "There is no room for you now" };
   const title = titles[status] ?? "The lesson could not be opened";

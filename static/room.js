@@ -13,6 +13,7 @@ import { goToStart, hideNotice, lobbyNotice, noticeFor, showNotice } from "./not
 import { openPeople } from "./people.js";
 import { openPinned } from "./pinned.js";
 import { openLessonRecorder } from "./recorder.js";
+import { openRecordings } from "./recordings.js";
 import { newestSeq } from "./rows.js";
 import { openSession } from "./session.js";
 import { initialState, reduce } from "./state.js";
@@ -102,6 +103,17 @@ export function openRoom({ ref, signIn, demo }) {
 
   const controls = openControls({ set: (change) => attempt(session.ask("setSession", change)) });
 
+  const recordings = openRecordings({
+    start: () => session.ask("startRecording"),
+    stop: () => session.ask("stopRecording", { end: false }),
+    list: () => api.recordings(session.token(), ref),
+    remove: (id) => api.removeRecording(session.token(), ref, id),
+    consents: () => api.consents(session.token(), ref),
+    decide: (userId, agreed) => api.decide(session.token(), ref, userId, agreed),
+    token: session.token, getState: () => state,
+    dispatch, confirm, toast,
+  });
+
   const people = openPeople({
     admit: (userId) => attempt(session.ask("admit", { userId })),
     turnAway: (userId) => attempt(session.ask("admit", { userId, admitted: false })),
@@ -131,6 +143,7 @@ export function openRoom({ ref, signIn, demo }) {
   async function joined() {
     meeting.joined();
     recorder.look();
+    recordings.joined();
     if (state.me.isHost) api.barred(session.token(), ref).then((people) => dispatch({ type: "barred", people }), () => {});
     const { id, room, title, otherIds } = state.session;
     const known = demo?.lessons.find((lesson) => lesson.session_id === id || lesson.room_name === room);
@@ -142,6 +155,7 @@ export function openRoom({ ref, signIn, demo }) {
 
   /** What happens to others is said to those who do not see the page. */
   function tell({ event, data }, before) {
+    recordings.tell({ event, data });
     const who = state.people[data.userId]?.name ?? before.people[data.userId]?.name ?? state.names[data.userId];
     if (event === "newMessage" && data.user_id !== state.me?.userId) announce(`${data.from}: ${data.text}`);
     else if (event === "participantJoined" && !(data.userId in before.people)) announce(`${data.name} is here.`);
@@ -185,7 +199,7 @@ export function openRoom({ ref, signIn, demo }) {
     const status = byId("lesson-status");
     setText(status, lesson ? STATUS_WORD[lesson.status] : "");
     status.dataset.status = lesson?.status ?? "";
-    byId("recording").hidden = state.recording !== "recording";
+    byId("recording").hidden = state.recording === null;
     byId("host-actions").hidden = !state.me?.isHost || lesson.status === "ended";
     byId("start").hidden = lesson?.status !== "scheduled";
     byId("end").hidden = lesson?.status !== "live";
@@ -196,7 +210,7 @@ export function openRoom({ ref, signIn, demo }) {
     meeting.render(state);
     const { phase } = state.connection;
     const neverIn = phase === "signedOut" && !state.session;
-    if (neverIn || ["kicked", "refused", "turnedAway"].includes(phase)) return void showNotice(noticeFor(state.connection, titleOf(state.session)));
+    if (neverIn || ["kicked", "refused", "turnedAway"].includes(phase)) return void showNotice(noticeFor(state.connection, titleOf(state.session), agree));
     if (phase === "left") return;
     if (phase === "lobby" && !inLobby) {
       inLobby = true;
@@ -212,6 +226,7 @@ export function openRoom({ ref, signIn, demo }) {
     connectionLine.render(state);
     controls.render(state);
     pinned.render(state);
+    recordings.render(state);
     people.render(state);
     if (demo && state.session) people.offer(demo.people, state.session.room, { ...state.people, ...state.removed });
     composer.render(state);
@@ -219,6 +234,9 @@ export function openRoom({ ref, signIn, demo }) {
     setText(byId("typing"), typingSentence(Object.entries(state.typing)
       .filter(([userId]) => userId !== state.me?.userId).map(([, name]) => name)));
   }
+
+  /** From outside: one was not let in without it. */
+  const agree = () => attempt(api.decide(session.token(), ref, signIn.userId, true).then(() => location.reload()));
 
   function leave() {
     meeting.leave();

@@ -27,7 +27,7 @@ const TYPING_ENDS_MS = 6_000; // the server ends it after 5 s; this is for the c
 const EVENTS = [
   "newMessage", "messageEdited", "messageDeleted", "sessionStatus", "recordingState", "handRaised", "permissionsChanged",
   "participantKicked", "participantJoined", "participantLeft", "typing", "read",
-  "messageReaction", "messagePinned", "sessionSettings", "whiteboardCleared", "waiting",
+  "messageReaction", "messagePinned", "sessionSettings", "whiteboardCleared", "waiting", "recordingConsent",
 ];
 /** What the video alone has to know, at once: see meeting.js. */
 const MEETING_EVENTS = ["signal", "meetingMoved", "meetingEnded"];
@@ -112,7 +112,7 @@ export function openSession({ ref, signIn, renew, dispatch, getState, notify, he
       become("waiting", { message: error.status ? error.message : undefined });
       connectIn(error.retryAfterMs || RETRY_MS);
     } else {
-      stop("refused", { message: error.message, status: error.status });
+      stop("refused", { message: error.message, status: error.status, code: error.code });
     }
   }
 

@@ -34,7 +34,8 @@ export const initialState = Object.freeze({
   typing: {}, //          userId → name
   lastSeq: null, //       the last seq seen; what a rejoin sends
   history: "none", //     none | loading | failed | more | complete: what is before the first message
-  recording: null, //     recording | processing | ready | failed
+  recording: null, //     the id of the recording that runs
+  consents: null, //      userId → whether they agree to be recorded, as far as one may know; null: not asked for yet
   hidden: false, //       the tab is in the background
   unread: 0, //           messages of others since it is
   connection: { phase: "connecting" }, // see session.js
@@ -88,7 +89,7 @@ const withNote = (state, data, text) => ({
 });
 
 const STATUS_NOTE = { live: "The lesson has started.", ended: "The lesson has ended. The chat stays open for questions." };
-const RECORDING_NOTE = { recording: "Recording started.", processing: "Recording stopped.", failed: "The recording failed." };
+const RECORDING_NOTE = { recording: "Recording started.", processing: "Recording stopped.", failed: "A recording failed.", ready: "A recording can be watched." };
 
 /** What changed of the settings, as a line for everybody; "" where they need not know. */
 function settingsNote(before, { chatMuted, slowModeSeconds }) {
@@ -133,9 +134,13 @@ const EVENTS = {
     return STATUS_NOTE[data.status] ? withNote(next, data, STATUS_NOTE[data.status]) : next;
   },
   recordingState(state, data) {
-    const next = { ...state, recording: data.state };
-    return RECORDING_NOTE[data.state] ? withNote(next, data, RECORDING_NOTE[data.state]) : next;
+    const over = state.recording === data.recording_id ? null : state.recording;
+    const next = { ...state, recording: data.state === "recording" ? data.recording_id : over };
+    // A film that is sent by itself is being prepared, and nothing was stopped.
+    const isNews = data.state !== "processing" || over !== state.recording;
+    return isNews && RECORDING_NOTE[data.state] ? withNote(next, data, RECORDING_NOTE[data.state]) : next;
   },
+  recordingConsent: (state, { userId, agreed }) => ({ ...state, consents: { ...state.consents, [userId]: agreed } }),
   handRaised: (state, data) => withPerson(state, data.userId, { handRaised: data.raised }),
   permissionsChanged: (state, { userId, micAllowed, cameraAllowed }) =>
     withPerson(state, userId, { micAllowed, cameraAllowed }),
@@ -193,7 +198,8 @@ function join(state, ack) {
   const lastSeq = Math.max(next.lastSeq ?? 0, ack.lastSeq);
   const count = ack.participantCount ?? ack.participants.length;
   const crowd = count > ack.participants.length ? { count, gone: new Set() } : null;
-  return { ...next, session, people, crowd, names, removed, reads, waiting, typing: {}, lastSeq };
+  const recording = ack.session.recordingId ?? null;
+  return { ...next, session, people, crowd, names, removed, reads, waiting, recording, typing: {}, lastSeq };
 }
 
 const ACTIONS = {
@@ -238,6 +244,7 @@ const ACTIONS = {
   /** One wrote just now; it counts where slow mode is on. */
   chatted: (state, { at }) => (state.session?.settings.slowModeSeconds ? { ...state, chattedAt: at } : state),
   lesson: (state, { known }) => (state.session ? { ...state, session: { ...state.session, ...known } } : state),
+  consents: (state, { consents }) => ({ ...state, consents }),
   barred: (state, { people }) => ({ ...state, removed: people, names: { ...state.names, ...people } }),
   letBackIn: (state, { userId }) => ({ ...state, removed: without(state.removed, userId) }),
   visibility: (state, { hidden }) => ({ ...state, hidden, unread: 0 }),

@@ -73,6 +73,21 @@ export function remaining({ status, startsAt, endsAt }, now) {
   return "";
 }
 
+/** "2:05", "1:02:05": how long a recording is. */
+export function duration(count) {
+  const parts = [Math.floor(count / 3_600), Math.floor(count / 60) % 60, Math.floor(count) % 60];
+  return (parts[0] ? parts : parts.slice(1)).map((part, at) => (at ? String(part).padStart(2, "0") : part)).join(":");
+}
+
+const SIZES = ["bytes", "KB", "MB", "GB"];
+
+/** "820 bytes", "4.2 MB". */
+export function fileSize(bytes) {
+  let at = 0;
+  while (bytes >= 1_000 && at < SIZES.length - 1) [bytes, at] = [bytes / 1_000, at + 1];
+  return `${number(bytes < 10 && at ? Math.round(bytes * 10) / 10 : Math.round(bytes))} ${SIZES[at]}`;
+}
+
 /** "Ana", "Ana and Ben", "Ana, Ben and 3 others". */
 export function listNames(names, most = 3) {
   if (names.length <= 1) return names[0] ?? "";

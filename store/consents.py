@@ -37,10 +37,14 @@ class Named:
     name: str
 
 
+_COLUMNS: Final = "c.session_id, c.user_id, c.agreed, c.decided_by, c.decided_at"
+_NAMED: Final = f"{_COLUMNS}, coalesce(nullif(trim(u.first_name || ' ' || u.last_name), ''), u.id) AS name"
+
+
 async def find(executor: Executor, session_id: UUID, user_id: str) -> Consent | None:
     with translated():
         row = await executor.fetchrow(
-            "SELECT * FROM recording_consents WHERE session_id = $1 AND user_id = $2", session_id, user_id
+            f"SELECT {_COLUMNS} FROM recording_consents c WHERE session_id = $1 AND user_id = $2", session_id, user_id
         )
     return Consent.from_row(row) if row else None
 
@@ -48,11 +52,11 @@ async def find(executor: Executor, session_id: UUID, user_id: str) -> Consent | 
 async def save(connection: Connection, session_id: UUID, user_id: str, *, agreed: bool, decided_by: str) -> Consent:
     """Write down what was decided, inside the caller's transaction, which holds the session's row."""
     row = await connection.fetchrow(
-        """
-        INSERT INTO recording_consents (session_id, user_id, agreed, decided_by) VALUES ($1, $2, $3, $4)
+        f"""
+        INSERT INTO recording_consents AS c (session_id, user_id, agreed, decided_by) VALUES ($1, $2, $3, $4)
         ON CONFLICT (session_id, user_id) DO UPDATE
         SET agreed = excluded.agreed, decided_by = excluded.decided_by, decided_at = now()
-        RETURNING *
+        RETURNING {_COLUMNS}
         """,
         session_id,
         user_id,
@@ -69,8 +73,8 @@ async def of_session(
     """The first `limit` consents of a session behind the person `after`, by their ids; each with its person's name."""
     with translated():
         rows = await executor.fetch(
-            """
-            SELECT c.*, coalesce(nullif(trim(u.first_name || ' ' || u.last_name), ''), u.id) AS name
+            f"""
+            SELECT {_NAMED}
             FROM recording_consents c JOIN users u ON u.id = c.user_id
             WHERE c.session_id = $1 AND c.user_id > $2 ORDER BY c.user_id LIMIT $3
             """,
@@ -87,8 +91,8 @@ async def decided_for(
     """As :func:`of_session`, of a person, those whose parent they are, and the person called `also`."""
     with translated():
         rows = await executor.fetch(
-            """
-            SELECT c.*, coalesce(nullif(trim(u.first_name || ' ' || u.last_name), ''), u.id) AS name
+            f"""
+            SELECT {_NAMED}
             FROM (
                 SELECT i.id FROM unnest(ARRAY[$2::text, $5::text]) AS i (id)
                 UNION SELECT id FROM users WHERE parent_id = $2::text

@@ -63,10 +63,13 @@ class Found:
     liked: bool
 
 
-_SELECT: Final = """
-    SELECT c.*, f.thumbnail_key AS file_thumbnail_key
-    FROM course_content c LEFT JOIN files f ON f.id = c.file_id
+_COLUMNS: Final = """
+    c.id, c.course_id, c.title, c.description, c.content_type, c.file_id, c.file_name, c.file_size, c.mime_type,
+    c.duration_seconds, c.thumbnail_file_id, c.upload_status, c.failure, c.content_order, c.is_preview, c.access_level,
+    c.view_count, c.like_count, c.comment_count, c.created_by, c.created_at, c.updated_at,
+    f.thumbnail_key AS file_thumbnail_key
 """
+_SELECT: Final = f"SELECT {_COLUMNS} FROM course_content c LEFT JOIN files f ON f.id = c.file_id"
 
 
 async def insert(
@@ -135,8 +138,8 @@ async def find_for(executor: Executor, content_id: UUID, user_id: str) -> Found 
     """A piece of content, for this person."""
     with translated():
         row = await executor.fetchrow(
-            """
-            SELECT c.*, f.thumbnail_key AS file_thumbnail_key, k.instructor_id, (
+            f"""
+            SELECT {_COLUMNS}, k.instructor_id, (
                 SELECT tier FROM enrollments e WHERE e.course_id = c.course_id AND e.user_id = $2
             ) AS tier, coalesce((
                 SELECT true FROM content_likes l WHERE l.content_id = c.id AND l.user_id = $2
@@ -240,11 +243,15 @@ async def finish(
     seconds: float | None,
     failure: str | None,
 ) -> UUID | None:
-    """Say what became of the content whose file this is; its id. None: it was finished before, or is gone."""
+    """Say what became of the content whose file this is; its id. None: it was finished before, or is gone.
+
+    One that `failed` lets go of its file.
+    """
     content_id: UUID | None = await connection.fetchval(
         """
         UPDATE course_content SET upload_status = $2, file_size = $3, failure = $5, updated_at = now(),
-            duration_seconds = coalesce(round($4::float8)::integer, duration_seconds)
+            duration_seconds = coalesce(round($4::float8)::integer, duration_seconds),
+            file_id = CASE WHEN $2 <> 'failed' THEN file_id END
         WHERE file_id = $1 AND upload_status IN ('uploading', 'processing') RETURNING id
         """,
         file_id,
@@ -262,5 +269,6 @@ async def forget(connection: Connection, file_id: UUID) -> None:
 
 
 async def delete(connection: Connection, content_id: UUID) -> bool:
+    """Take it away, with its files. Inside a transaction that holds the course's row."""
     row = await connection.fetchrow("DELETE FROM course_content WHERE id = $1 RETURNING id", content_id)
     return row is not None

@@ -13,6 +13,9 @@ import asyncpg
 from store.database import Connection, Executor, Pool
 from store.errors import translated
 
+# Who takes a piece of content away takes its row first, and its comments and likes after: so does whoever takes one of
+# those away.
+
 # Views and likes
 
 
@@ -40,9 +43,11 @@ async def like(executor: Executor, content_id: UUID, user_id: str) -> int | None
     with translated():
         await executor.execute(
             """
-            WITH liked AS (
+            WITH held AS MATERIALIZED (
+                SELECT id FROM course_content WHERE id = $1 FOR NO KEY UPDATE
+            ), liked AS (
                 INSERT INTO content_likes (content_id, user_id)
-                SELECT c.id, u.id FROM course_content c JOIN users u ON u.id = $2 WHERE c.id = $1
+                SELECT c.id, u.id FROM held c JOIN users u ON u.id = $2
                 ON CONFLICT DO NOTHING RETURNING content_id
             )
             UPDATE course_content c SET like_count = like_count + 1 FROM liked WHERE c.id = liked.content_id
@@ -59,8 +64,11 @@ async def unlike(executor: Executor, content_id: UUID, user_id: str) -> int | No
     with translated():
         await executor.execute(
             """
-            WITH unliked AS (
-                DELETE FROM content_likes WHERE content_id = $1 AND user_id = $2 RETURNING content_id
+            WITH held AS MATERIALIZED (
+                SELECT id FROM course_content WHERE id = $1 FOR NO KEY UPDATE
+            ), unliked AS (
+                DELETE FROM content_likes l USING held c WHERE l.content_id = c.id AND l.user_id = $2
+                RETURNING l.content_id
             )
             UPDATE course_content c SET like_count = like_count - 1 FROM unliked WHERE c.id = unliked.content_id
             """,
@@ -128,7 +136,8 @@ async def add_comment(connection: Connection, content_id: UUID, *, comment_id: U
 
 
 async def delete_comment(connection: Connection, content_id: UUID, comment_id: UUID) -> bool:
-    """Take a comment away, and count it off. False: there was none."""
+    """Take a comment away, and count it off, inside the caller's transaction. False: there was none."""
+    await connection.execute("SELECT FROM course_content WHERE id = $1 FOR NO KEY UPDATE", content_id)
     row = await connection.fetchrow(
         "DELETE FROM content_comments WHERE id = $1 AND content_id = $2 RETURNING id", comment_id, content_id
     )
@@ -156,10 +165,13 @@ class Progress:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
+_PROGRESS: Final = "content_id, user_id, position_seconds, completed, updated_at"
+
+
 async def progress_of(executor: Executor, content_id: UUID, user_id: str) -> Progress | None:
     with translated():
         row = await executor.fetchrow(
-            "SELECT * FROM content_progress WHERE content_id = $1 AND user_id = $2", content_id, user_id
+            f"SELECT {_PROGRESS} FROM content_progress WHERE content_id = $1 AND user_id = $2", content_id, user_id
         )
     return Progress.from_row(row) if row else None
 
@@ -170,12 +182,12 @@ async def save_progress(
     """Write how far somebody has come; `completed` None leaves that as it is. The database refuses unknown content."""
     with translated():
         row = await executor.fetchrow(
-            """
+            f"""
             INSERT INTO content_progress AS p (content_id, user_id, position_seconds, completed)
             VALUES ($1, $2, $3, coalesce($4, false))
             ON CONFLICT (content_id, user_id) DO UPDATE SET position_seconds = excluded.position_seconds,
                 completed = coalesce($4, p.completed), updated_at = now()
-            RETURNING *
+            RETURNING {_PROGRESS}
             """,
             content_id,
             user_id,
@@ -195,7 +207,8 @@ async def progress_in_course(
     with translated():
         rows = await executor.fetch(
             """
-            SELECT p.* FROM (SELECT id FROM course_content WHERE course_id = $1 AND id >= $2) c
+            SELECT p.content_id, p.user_id, p.position_seconds, p.completed, p.updated_at
+            FROM (SELECT id FROM course_content WHERE course_id = $1 AND id >= $2) c
             JOIN content_progress p ON p.content_id = c.id
             WHERE (p.content_id, p.user_id) > ($2, $3) AND ($4::text IS NULL OR p.user_id = $4)
             ORDER BY p.content_id, p.user_id LIMIT $5

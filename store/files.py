@@ -23,7 +23,8 @@ _KEY: Final = "links"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class File:
     """A file. `key` is where its bytes lie; `mime` is by its first bytes, "" until they have come; `size` what is set
-    aside for it until it is whole. `details` are of those whose purpose it serves; `reason` is why it failed.
+    aside for it until it is whole, and `sent_size` what it had when it came, though it was made anew since. `details`
+    are of those whose purpose it serves; `reason` is why it failed.
     """
 
     id: UUID
@@ -36,6 +37,7 @@ class File:
     name: str
     mime: str
     size: int
+    sent_size: int
     state: State
     reason: str | None
     seconds: float | None
@@ -53,15 +55,35 @@ class File:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
+_COLUMNS: Final = ", ".join(File.__slots__)
+
+
 async def find(executor: Executor, file_id: UUID) -> File | None:
     with translated():
-        row = await executor.fetchrow("SELECT * FROM files WHERE id = $1", file_id)
+        row = await executor.fetchrow(f"SELECT {_COLUMNS} FROM files WHERE id = $1", file_id)
     return File.from_row(row) if row else None
 
 
+async def hold_place(connection: Connection, *, session_id: UUID | None, course_id: UUID | None) -> None:
+    """Keep what a file belongs to for this transaction.
+
+    Everybody takes the session or the course first, then the recording or the piece of content, then the file, then
+    its upload and what its owner's files take: nobody waits in a circle.
+    """
+    if session_id is not None:
+        await connection.execute("SELECT FROM sessions WHERE id = $1 FOR NO KEY UPDATE", session_id)
+    if course_id is not None:
+        await connection.execute("SELECT FROM courses WHERE id = $1 FOR NO KEY UPDATE", course_id)
+
+
 async def locked(connection: Connection, file_id: UUID) -> File | None:
-    """The file, kept for this transaction."""
-    row = await connection.fetchrow("SELECT * FROM files WHERE id = $1 FOR NO KEY UPDATE", file_id)
+    """The file, kept for this transaction, and before it what it belongs to."""
+    # A place is given to a file only as its state changes, or taken from it: see `save_place`.
+    place = await connection.fetchrow("SELECT session_id, course_id FROM files WHERE id = $1", file_id)
+    if place is None:
+        return None
+    await hold_place(connection, **place)
+    row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM files WHERE id = $1 FOR NO KEY UPDATE", file_id)
     return File.from_row(row) if row else None
 
 
@@ -100,9 +122,9 @@ async def insert(
 ) -> File:
     """Make a file that is on its way, of a known person."""
     row = await connection.fetchrow(
-        """
+        f"""
         INSERT INTO files (id, key, owner_id, purpose, name, size, session_id, course_id, details)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING {_COLUMNS}
         """,
         file_id,
         key,
@@ -146,7 +168,12 @@ async def save_type(executor: Executor, file_id: UUID, *, mime: str, name: str) 
 async def save_whole(connection: Connection, file_id: UUID, *, size: int, state: State) -> File:
     """A file has come in whole: it is `processing`, or `ready`."""
     row = await connection.fetchrow(
-        "UPDATE files SET size = $2, state = $3, updated_at = now() WHERE id = $1 RETURNING *", file_id, size, state
+        f"""
+        UPDATE files SET size = $2, sent_size = $2, state = $3, updated_at = now() WHERE id = $1 RETURNING {_COLUMNS}
+        """,
+        file_id,
+        size,
+        state,
     )
     assert row is not None, "its row is held"
     return File.from_row(row)
@@ -167,10 +194,10 @@ async def save_ready(
 ) -> File:
     """A file was looked through, and lies under `key` from now on. Inside a transaction that holds its row."""
     row = await connection.fetchrow(
-        """
+        f"""
         UPDATE files SET state = 'ready', key = $2, size = $3, thumbnail_key = $4, seconds = $5, width = $6,
             height = $7, video_codec = $8, audio_codec = $9, lease_holder = NULL, updated_at = now()
-        WHERE id = $1 RETURNING *
+        WHERE id = $1 RETURNING {_COLUMNS}
         """,
         file_id,
         key,
@@ -196,9 +223,9 @@ _END_UPLOAD: Final = """
 async def save_failed(connection: Connection, file_id: UUID, reason: str) -> File:
     """A file will not be there. Its upload is over, its object is to go. Inside a transaction that holds its row."""
     row = await connection.fetchrow(
-        """
+        f"""
         UPDATE files SET state = 'failed', reason = $2, lease_holder = NULL, updated_at = now()
-        WHERE id = $1 RETURNING *
+        WHERE id = $1 RETURNING {_COLUMNS}
         """,
         file_id,
         reason,
@@ -215,46 +242,53 @@ async def delete(connection: Connection, file_id: UUID) -> bool:
     return row is not None
 
 
+async def is_in_use(connection: Connection, file_id: UUID) -> bool:
+    """Whether a recording, a piece of content or a course has it."""
+    in_use: bool = await connection.fetchval(
+        """
+        SELECT EXISTS (SELECT FROM recordings WHERE file_id = $1)
+            OR EXISTS (SELECT FROM course_content WHERE file_id = $1)
+            OR EXISTS (SELECT FROM course_content WHERE thumbnail_file_id = $1)
+            OR EXISTS (SELECT FROM courses WHERE thumbnail_file_id = $1)
+        """,
+        file_id,
+    )
+    return in_use
+
+
 _FORGET_FAILED: Final = """
     DELETE FROM files WHERE id = ANY (ARRAY(
         SELECT f.id FROM files f WHERE f.state = 'failed' AND f.updated_at < $1
             AND NOT EXISTS (SELECT FROM recordings r WHERE r.file_id = f.id)
+            AND NOT EXISTS (SELECT FROM course_content c WHERE c.file_id = f.id)
         ORDER BY f.updated_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED
     )) RETURNING id
 """
 
 
 async def forget_failed(executor: Executor, *, before: datetime, limit: int) -> int:
-    """Remove the rows of files that failed before that, but for those that a recording says it failed by; how many."""
+    """Remove the rows of files that failed before that and that nothing has; how many."""
     with translated():
-        rows = await executor.fetch(
-            _FORGET_FAILED,
-            before,
-            limit,
-        )
+        rows = await executor.fetch(_FORGET_FAILED, before, limit)
     return len(rows)
 
 
 # Files that are looked through
 
 
-_CLAIM: Final = """
+_CLAIM: Final = f"""
     UPDATE files SET lease_holder = $1, lease_until = now() + make_interval(secs => $2), tries = tries + 1
     WHERE id = (
         SELECT id FROM files WHERE state = 'processing' AND lease_until < now()
         ORDER BY lease_until LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-    ) RETURNING *
+    ) RETURNING {_COLUMNS}
 """
 
 
 async def claim_to_look_through(executor: Executor, holder: UUID, *, seconds: float) -> File | None:
     """A file that nobody looks through: the holder does now, and says within so many seconds that it still does."""
     with translated():
-        row = await executor.fetchrow(
-            _CLAIM,
-            holder,
-            seconds,
-        )
+        row = await executor.fetchrow(_CLAIM, holder, seconds)
     return File.from_row(row) if row else None
 
 
@@ -267,23 +301,17 @@ _KEEP_LOOKING: Final = """
 async def keep_looking_through(executor: Executor, file_id: UUID, holder: UUID, *, seconds: float) -> bool:
     """Whether the file is still the holder's, for so many seconds more."""
     with translated():
-        row = await executor.fetchrow(
-            _KEEP_LOOKING,
-            file_id,
-            holder,
-            seconds,
-        )
+        row = await executor.fetchrow(_KEEP_LOOKING, file_id, holder, seconds)
     return row is not None
 
 
 async def locked_by_holder(connection: Connection, file_id: UUID, holder: UUID) -> File | None:
-    """The file, kept for this transaction; None where it is another's to look through, or gone."""
-    row = await connection.fetchrow(
-        "SELECT * FROM files WHERE id = $1 AND lease_holder = $2 AND state = 'processing' FOR NO KEY UPDATE",
-        file_id,
-        holder,
+    """As :func:`locked`; None where it is another's to look through, or gone."""
+    file = await locked(connection, file_id)
+    is_holder = await connection.fetchval(
+        "SELECT lease_holder = $2 AND state = 'processing' FROM files WHERE id = $1", file_id, holder
     )
-    return File.from_row(row) if row else None
+    return file if is_holder else None
 
 
 async def let_go(executor: Executor, file_id: UUID, holder: UUID) -> None:

@@ -18,9 +18,8 @@ from store.ids import NO_END
 
 Status = Literal["recording", "processing", "completed", "failed"]
 
-#: The constraint that a second running recording of a session offends, and one on a file of another's.
+#: The constraint that a second running recording of a session offends.
 ONE_RUNNING: Final = "recordings_one_running"
-ONE_OF_EACH_FILE: Final = "recordings_one_of_each_file"
 
 #: How clients are told of each status in `recordingState`.
 STATES: Final = {"recording": "recording", "processing": "processing", "completed": "ready", "failed": "failed"}
@@ -50,7 +49,6 @@ class Recording:
     file_name: str | None = None
     file_size_bytes: int | None = None
     mime_type: str | None = None
-    file_key: str | None = None
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Recording:
@@ -58,7 +56,9 @@ class Recording:
 
 
 _SELECT: Final = """
-    SELECT r.*, f.name AS file_name, f.size AS file_size_bytes, f.mime AS mime_type, f.key AS file_key
+    SELECT r.id, r.session_id, r.uploaded_by, r.status, r.started_at, r.stopped_at, r.file_id, r.duration_seconds,
+           r.failure, r.created_at, r.updated_at, r.provider,
+           f.name AS file_name, f.size AS file_size_bytes, f.mime AS mime_type
     FROM recordings r LEFT JOIN files f ON f.id = r.file_id
 """
 
@@ -210,7 +210,7 @@ async def of_session(
 
 
 async def delete(connection: Connection, recording_id: UUID) -> bool:
-    """Take a recording out. Its file stays, nobody's: whoever deletes it does so in the same transaction."""
+    """Take a recording out; its file goes with it. Inside a transaction that holds the session's row."""
     row = await connection.fetchrow("DELETE FROM recordings WHERE id = $1 RETURNING id", recording_id)
     return row is not None
 
@@ -272,30 +272,15 @@ async def without_a_file(executor: Executor, *, before: datetime, limit: int) ->
     return [Recording.from_row(row) for row in rows]
 
 
-async def give_up(connection: Connection, recording_id: UUID, *, failure: str) -> bool:
-    """Say of a recording that it has failed, if it waits for its file still."""
-    row = await connection.fetchrow(
-        """
-        UPDATE recordings SET status = 'failed', failure = $2, updated_at = now()
-        WHERE id = $1 AND status = 'processing' AND file_id IS NULL RETURNING id
-        """,
-        recording_id,
-        failure,
-    )
-    return row is not None
-
-
-async def older_than(connection: Connection, first_kept: UUID, *, limit: int) -> Sequence[Recording]:
-    """The oldest recordings with ids below `first_kept`, held until commit.
+async def older_than(executor: Executor, first_kept: UUID, *, limit: int) -> Sequence[Recording]:
+    """The oldest recordings with ids below `first_kept`.
 
     Those that run still, or whose file is on its way through, are left out.
     """
-    rows = await connection.fetch(
-        f"""
-        {_SELECT} WHERE r.id < $1 AND r.status IN ('completed', 'failed')
-        ORDER BY r.id LIMIT $2 FOR UPDATE OF r SKIP LOCKED
-        """,
-        first_kept,
-        limit,
-    )
+    with translated():
+        rows = await executor.fetch(
+            f"{_SELECT} WHERE r.id < $1 AND r.status IN ('completed', 'failed') ORDER BY r.id LIMIT $2",
+            first_kept,
+            limit,
+        )
     return [Recording.from_row(row) for row in rows]

@@ -40,9 +40,12 @@ class Upload:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
+_COLUMNS: Final = ", ".join(f'"{name}"' for name in Upload.__slots__)
+
+
 async def find(executor: Executor, file_id: UUID) -> Upload | None:
     with translated():
-        row = await executor.fetchrow("SELECT * FROM uploads WHERE file_id = $1", file_id)
+        row = await executor.fetchrow(f"SELECT {_COLUMNS} FROM uploads WHERE file_id = $1", file_id)
     return Upload.from_row(row) if row else None
 
 
@@ -76,10 +79,10 @@ async def insert(
 
 # The lease: one writer at a time
 
-_TAKE: Final = """
+_TAKE: Final = f"""
     UPDATE uploads SET lease_holder = $2, lease_until = now() + make_interval(secs => $3), lease_wanted = false
     WHERE file_id = $1 AND (lease_holder IS NULL OR lease_until < now())
-    RETURNING *
+    RETURNING {_COLUMNS}
 """
 
 
@@ -177,35 +180,30 @@ async def delete(connection: Connection, file_id: UUID, holder: UUID) -> bool:
     return row is not None
 
 
-_TAKE_EXPIRED: Final = """
+_TAKE_EXPIRED: Final = f"""
     UPDATE uploads SET lease_holder = $1, lease_until = now() + make_interval(secs => $2), lease_wanted = false
     WHERE file_id = ANY (ARRAY(
         SELECT file_id FROM uploads WHERE expires_at < now() AND lease_until < now()
         ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
-    )) RETURNING *
+    )) RETURNING {_COLUMNS}
 """
 
 
 async def take_expired(executor: Executor, holder: UUID, *, seconds: float, limit: int) -> Sequence[Upload]:
     """Uploads whose time is up and to which nobody writes; they are the holder's now."""
     with translated():
-        rows = await executor.fetch(
-            _TAKE_EXPIRED,
-            holder,
-            seconds,
-            limit,
-        )
+        rows = await executor.fetch(_TAKE_EXPIRED, holder, seconds, limit)
     return [Upload.from_row(row) for row in rows]
 
 
 async def put_off(executor: Executor, file_id: UUID, holder: UUID, *, seconds: float) -> None:
-    """Have an upload whose time is up ended by somebody after so many seconds."""
+    """Have an upload whose time is up ended by somebody after so many seconds, unless somebody goes on with it."""
     with translated():
         await executor.execute(
             """
             UPDATE uploads SET lease_holder = NULL, lease_until = '-infinity', lease_wanted = false,
                 expires_at = now() + make_interval(secs => $3)
-            WHERE file_id = $1 AND lease_holder = $2
+            WHERE file_id = $1 AND (lease_holder = $2 OR lease_holder IS NULL)
             """,
             file_id,
             holder,

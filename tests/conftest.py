@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
 
 import pytest
 from playwright.async_api import Browser, BrowserContext
 
 from tests.support import postgres, tokens
 from tests.support.browsers import chromium
+from tests.support.buckets import BUCKET, ENVIRONMENT, S3Servers
 from tests.support.clients import BOTH_TRANSPORTS, Client
 from tests.support.nginx import Nginx
 from tests.support.node_client import NodeClient
@@ -54,6 +56,12 @@ class StartNginx(Protocol):
     """Starts an nginx for this test: `tests.support.nginx.Nginx`."""
 
     def __call__(self, http: str) -> Nginx: ...
+
+
+class StorageIn(Protocol):
+    """Settings of `tests.support.apps.running_app` for files in a "folder", or in a bucket of "moto" or "rclone"."""
+
+    def __call__(self, kind: str) -> Awaitable[dict[str, str]]: ...
 
 
 class Mint(Protocol):
@@ -157,6 +165,28 @@ def private_redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Servers]:
+    """The servers of buckets that all tests share."""
+    servers = S3Servers(tmp_path_factory.mktemp("s3"))
+    yield servers
+    servers.kill()
+
+
+@pytest.fixture
+def storage_in(s3_servers: S3Servers, monkeypatch: pytest.MonkeyPatch) -> StorageIn:
+    """Says where an application keeps its files."""
+
+    async def settings(kind: str) -> dict[str, str]:
+        if kind == "folder":
+            return {}
+        for name, value in ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
+        return {"storage_url": f"s3://{BUCKET}/{uuid4().hex}", "s3_endpoint_url": await s3_servers.url(kind)}
+
+    return settings
 
 
 @pytest.fixture(scope="session")

@@ -107,6 +107,7 @@ async def test_the_same_request_is_granted_to_those_who_may(app: App, theirs: Fa
         answer = await app.call(theirs.student, route.method, fill(route, theirs), body_for(route))
     if route.path == "/uploads/{id}":
         said = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        said |= {"X-HTTP-Method-Override": "HEAD"}
         answer = await app.call(theirs.student, route.method, fill(route, theirs), headers=said)
     if route.path.startswith("/notifications/"):
         answer = await app.call(theirs.teacher, route.method, fill(route, theirs), body_for(route))

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import LooseHeaders
 
-from domain.errors import BadRequest, TooLarge, UnsupportedMediaType
+from domain.errors import BadRequest, TooLarge, TooSlow, UnsupportedMediaType
 from handlers.payloads import StructT, decode
 
 #: Every JSON body of this API is far smaller; uploads take another way.
@@ -19,17 +19,11 @@ READ_SECONDS: Final = 30.0
 JSON: Final = "application/json"
 
 
-class BodyTooSlow(BadRequest):
-    """The body did not arrive in time: the connection is of no more use."""
-
-    default_code = "body_too_slow"
-
-
 async def read_body(request: web.Request, type_: type[StructT]) -> StructT:
     """The request's JSON body as a `type_`.
 
-    Raises UnsupportedMediaType, TooLarge, or BadRequest (`empty_body`, `malformed_json`, `body_too_slow`,
-    `body_incomplete`, and what :func:`handlers.payloads.decode` raises).
+    Raises UnsupportedMediaType, TooLarge, TooSlow, or BadRequest (`empty_body`, `malformed_json`, `body_incomplete`,
+    and what :func:`handlers.payloads.decode` raises).
     """
     return decode(type_, await _read_json(request))
 
@@ -66,7 +60,7 @@ async def _read(request: web.Request) -> bytes:
                 if len(body) > MAX_BODY_BYTES:
                     raise too_large
     except TimeoutError:
-        raise BodyTooSlow(f"The body did not arrive within {READ_SECONDS:g} seconds.") from None
+        raise TooSlow(f"The body did not arrive within {READ_SECONDS:g} seconds.") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise BadRequest("The body did not arrive whole.", code="body_incomplete") from error
     return bytes(body)

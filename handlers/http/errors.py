@@ -9,9 +9,8 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from domain.arrivals import SentTooSlowly
-from domain.errors import Conflict, EncountersError, Unauthenticated, Unavailable
-from handlers.http.bodies import BodyTooSlow, json_response
+from domain.errors import Conflict, EncountersError, TooSlow, Unauthenticated, Unavailable
+from handlers.http.bodies import json_response
 from store.errors import Away, Refused
 
 #: Seconds to wait before trying again while the database is away: it is restarted, or another takes over.
@@ -36,7 +35,7 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
     """Turn whatever a handler raises into ``{error, message, status_code, fields?}`` with its status."""
     try:
         return await handler(request)
-    except (BodyTooSlow, SentTooSlowly) as error:
+    except TooSlow as error:
         return await _last_response(request, response_of(error))
     except EncountersError as error:
         return response_of(error)

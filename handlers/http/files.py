@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -19,13 +20,21 @@ from handlers.http.bodies import json_response
 from handlers.http.keys import DATABASE, PROVIDER_RECORDINGS, UPLOADS
 from handlers.http.ranges import NotSatisfiable, Range, not_modified, precondition_failed, ranges_of
 from store import files, recordings
-from store.objects.objects import ObjectMissing, ObjectStore, Stat
+from store.objects.objects import CACHE_CONTROL, ObjectMissing, ObjectStore, Stat
 
 #: Seconds for which the bucket's own link is good: at least, because a player comes back to it for the next piece; at
 #: most, because Amazon takes none of more than a week (*Signature Version 4*, `X-Amz-Expires`).
 LEAST_BUCKET_SECONDS: Final = 60
 MOST_BUCKET_SECONDS: Final = 6 * 3600
 _THUMBNAIL_TYPE: Final = "image/jpeg"
+_PLAIN_RANGE: Final = re.compile(r"bytes=[0-9]{1,15}-[0-9]{0,15}")
+_CONDITIONS: Final = (
+    hdrs.IF_MATCH,
+    hdrs.IF_NONE_MATCH,
+    hdrs.IF_MODIFIED_SINCE,
+    hdrs.IF_UNMODIFIED_SINCE,
+    hdrs.IF_RANGE,
+)
 
 
 async def show(request: web.Request) -> web.StreamResponse:
@@ -43,7 +52,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     if key is None:
         raise rules.unknown_file()
     disposition = rules.disposition(file, attachment=link.attachment) if link.use == "read" else "inline"
-    if request.method != hdrs.METH_HEAD:
+    if _a_bucket_answers(request):
         seconds = min(MOST_BUCKET_SECONDS, max(LEAST_BUCKET_SECONDS, link.expires_at - int(time.time())))
         elsewhere = await doors.objects.link(key, seconds=seconds, content_type=mime, disposition=disposition)
         if elsewhere is not None:
@@ -57,7 +66,7 @@ async def show(request: web.Request) -> web.StreamResponse:
         hdrs.ETAG: f'"{found.etag}"',
         hdrs.LAST_MODIFIED: format_datetime(found.modified_at, usegmt=True),
         hdrs.ACCEPT_RANGES: "bytes",
-        hdrs.CACHE_CONTROL: "private, max-age=0, must-revalidate",
+        hdrs.CACHE_CONTROL: CACHE_CONTROL,
         "X-Content-Type-Options": "nosniff",
         # Whatever is shown in place is shown by itself: it runs nothing, and nothing of ours.
         "Content-Security-Policy": "default-src 'none'; media-src 'self'; img-src 'self'; sandbox",
@@ -76,6 +85,16 @@ async def _at_provider(request: web.Request, link: links.Link) -> web.Response:
 
 def _there(url: str) -> web.Response:
     return web.Response(status=307, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
+
+
+def _a_bucket_answers(request: web.Request) -> bool:
+    """Whether every bucket understands what is asked: the file, or one range of it from a place on. That is what
+    players ask for. About conditions and other ranges buckets differ; who sends those is answered here."""
+    asked = request.headers.get(hdrs.RANGE)
+    return request.method == hdrs.METH_GET and (
+        (asked is None or _PLAIN_RANGE.fullmatch(asked) is not None)
+        and not any(condition in request.headers for condition in _CONDITIONS)
+    )
 
 
 async def _send(

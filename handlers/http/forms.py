@@ -9,13 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import BodyPartReader, MultipartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from domain import files as rules
 from domain.arrivals import Arrival
-from domain.errors import BadRequest, TooLarge, UnsupportedMediaType, invalid
-from domain.uploads import ONE_GO_EXPIRY, TERMINATED, Admission, missing_field
-from handlers.http.bodies import BodyTooSlow
+from domain.errors import BadRequest, TooLarge, TooSlow, UnsupportedMediaType, invalid
+from domain.files import InForm, Limits
+from domain.uploads import ONE_GO_EXPIRY, TERMINATED, Admission, Uploads, missing_field
 from handlers.http.keys import UPLOADS
 from handlers.http.requests import identity_of
 from handlers.http.streams import ask_for_body, incomplete
@@ -31,6 +32,8 @@ MAX_FIELDS_BYTES: Final = 256 * 1024
 #: Bytes of a part's header, and headers of a part.
 MAX_HEADER_BYTES: Final = 4096
 MAX_HEADERS: Final = 16
+#: Bytes of all that stands in a form beside files.
+MAX_BESIDE_BYTES: Final = MAX_FIELDS_BYTES + MAX_PARTS * MAX_HEADERS * MAX_HEADER_BYTES
 #: Seconds for a part's header, or a field, to come.
 PART_SECONDS: Final = 30.0
 #: Bytes that are read at a time.
@@ -86,15 +89,21 @@ async def receive_form(
     to :meth:`Form.finish`; `admit(name, fields)` is asked before a file is read what the fields in front of it tell.
 
     Raises UnsupportedMediaType, TooLarge, TooManyRequests, BadRequest (`malformed_form`, `body_incomplete`,
-    `body_too_slow`, `empty_file`, `validation_failed`).
+    `empty_file`, `validation_failed`), TooSlow.
     """
     if request.content_type != "multipart/form-data":
         raise UnsupportedMediaType("Send the file in a form, as multipart/form-data.")
+    doors, admissions = request.app[UPLOADS], admissions or {}
+    of_files = {name: _limits(doors, purpose, admissions.get(name)) for name, purpose in files.items()}
+    sizes = {name: _size_in_form(request, name, of_files) for name in files}
+    for name, size in sizes.items():
+        if size is not None:
+            rules.check_form(of_files[name], size)
     await ask_for_body(request)
     form = Form()
     async with AsyncExitStack() as stack:
         try:
-            await _read_parts(request, form, stack, files, fields, admissions or {}, admit)
+            await _read_parts(request, form, stack, files, sizes, fields, admissions, admit)
             yield form
         finally:
             for arrival in form.files.values():
@@ -108,6 +117,7 @@ async def _read_parts(
     form: Form,
     stack: AsyncExitStack,
     files: Mapping[str, Purpose],
+    sizes: Mapping[str, InForm | None],
     fields: Collection[str],
     admissions: Mapping[str, Admission],
     admit: Callable[[str, Mapping[str, str]], Awaitable[Admission | None]] | None,
@@ -130,7 +140,7 @@ async def _read_parts(
             admission = admissions.get(name)
             if admission is None and admit is not None:
                 admission = await admit(name, form.fields)
-            await _take_file(request, form, stack, part, name, files[name], admission)
+            await _take_file(request, form, stack, part, name, files[name], sizes[name], admission)
             continue
         value = await _read_field(part)
         total += len(value)
@@ -152,9 +162,12 @@ async def _take_file(
     part: BodyPartReader,
     name: str,
     purpose: Purpose,
+    size: InForm | None,
     admission: Admission | None,
 ) -> None:
     doors = request.app[UPLOADS]
+    if size is not None:
+        rules.check_form(_limits(doors, purpose, admission), size)
     filename = part.filename or ""
     refuse_unstorable(filename, name)
     chunks = _chunks(part)
@@ -168,12 +181,26 @@ async def _take_file(
         admission,
         name=filename,
         length=None,
-        at_most=request.content_length,
+        at_most=None if size is None else size.size,
         expiry=ONE_GO_EXPIRY,
     )
-    arrival = await stack.enter_async_context(await doors.arrive(file))
-    form.files[name] = arrival
+    arrival = await doors.arrive(file)
+    arrival.form = size
+    form.files[name] = await stack.enter_async_context(arrival)
     await arrival.take(_with_first(first, chunks))
+
+
+def _limits(doors: Uploads, purpose: Purpose, admission: Admission | None) -> Limits:
+    return doors.limits(purpose, None if admission is None else admission.families)
+
+
+def _size_in_form(request: web.Request, name: str, of_files: Mapping[str, Limits]) -> InForm | None:
+    """What the length of the body says of the file in that part; None where nothing is said."""
+    size = request.content_length
+    if size is None or hdrs.CONTENT_ENCODING in request.headers:
+        return None
+    others = sum(limits.max_bytes for other, limits in of_files.items() if other != name)
+    return InForm(size=size, least=max(0, size - others - MAX_BESIDE_BYTES))
 
 
 async def _with_first(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -223,7 +250,7 @@ async def _in_time() -> AsyncIterator[None]:
         async with asyncio.timeout(PART_SECONDS):
             yield
     except TimeoutError:
-        raise BodyTooSlow(f"A part of the form did not arrive within {PART_SECONDS:g} seconds.") from None
+        raise TooSlow(f"A part of the form did not arrive within {PART_SECONDS:g} seconds.") from None
 
 
 def malformed(why: str) -> BadRequest:

@@ -27,7 +27,8 @@ from handlers.http.requests import (
 )
 from handlers.payloads import Instant
 from store import live_sessions as store
-from store.sessions import MAX_PARTICIPANTS, Session, Status
+from store.session_settings import MAX_PARTICIPANTS
+from store.sessions import Session, Status
 
 Title = Annotated[str, Meta(max_length=MAX_TITLE_CHARACTERS)]
 MaxParticipants = Annotated[int, Meta(ge=1, le=MAX_PARTICIPANTS)]

@@ -171,6 +171,7 @@ def routes() -> list[Route]:
         Route("POST", "/uploads", uploads.create, streams=True),
         Route("GET", "/uploads/{id}", uploads.show),
         Route("PATCH", "/uploads/{id}", uploads.append, streams=True),
+        Route("POST", "/uploads/{id}", uploads.overridden, streams=True),  # for who can send no PATCH
         Route("DELETE", "/uploads/{id}", uploads.delete),
         Route("POST", "/presigned-url", presigned.create),
         Route("PUT", "/uploads/once/{token}", presigned.put, public=True, streams=True),  # its address has a token
@@ -199,6 +200,7 @@ def demo_routes() -> list[Route]:
 def apply(app: web.Application, cors_origins: Sequence[str], listed: Sequence[Route] | None = None) -> None:
     """Add the routes to an app that `edge.guard` is around. Pages from `cors_origins` ("*": all) may call."""
     cors = _cors(app, cors_origins)
+    app.on_response_prepare.append(uploads.say_version)
     described: dict[str, Handler] = {}
     by_path: dict[str, list[Route]] = {}
     for route in routes() if listed is None else listed:

@@ -19,7 +19,7 @@ from handlers.http.messages import entered, entered_with
 from handlers.http.requests import identity_of
 from handlers.payloads import Instant
 from store import sessions as store
-from store.sessions import MAX_SLOW_MODE_SECONDS
+from store.session_settings import MAX_SLOW_MODE_SECONDS
 
 MAX_NOTES = 500
 MAX_FILES = 500

@@ -17,17 +17,25 @@ from uuid import UUID
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from domain.arrivals import Arrival, Checksum, SentTooSlowly, too_long
-from domain.errors import Conflict, EncountersError, PreconditionFailed, UnsupportedMediaType, invalid
+from domain.arrivals import Arrival, too_long
+from domain.errors import (
+    Conflict,
+    PreconditionFailed,
+    TooSlow,
+    UnsupportedMediaType,
+    invalid,
+)
 from domain.files import unknown_upload
+from domain.streams import Checksum
 from domain.uploads import missing_field
 from handlers.http.bodies import json_response
 from handlers.http.errors import response_of
 from handlers.http.keys import UPLOADS
+from handlers.http.links import links_of
 from handlers.http.requests import identity_of, path_uuid
 from handlers.http.streams import chunks_of
 from handlers.payloads import refuse_unstorable
-from store.files import Purpose
+from store.files import File, Purpose
 
 VERSION: Final = "1.0.0"
 EXTENSIONS: Final = "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination"
@@ -44,8 +52,10 @@ OFFSET: Final = "Upload-Offset"
 METADATA: Final = "Upload-Metadata"
 EXPIRES: Final = "Upload-Expires"
 CHECKSUM: Final = "Upload-Checksum"
-#: What pages of other sites send, and what they may read.
-REQUEST_HEADERS: Final = (RESUMABLE, LENGTH, DEFER_LENGTH, OFFSET, METADATA, CHECKSUM)
+CONCAT: Final = "Upload-Concat"
+OVERRIDE: Final = "X-HTTP-Method-Override"
+#: What pages of other sites send, also of what is not offered here, so that they are told; and what they may read.
+REQUEST_HEADERS: Final = (RESUMABLE, LENGTH, DEFER_LENGTH, OFFSET, METADATA, CHECKSUM, OVERRIDE, CONCAT)
 RESPONSE_HEADERS: Final = (
     *(RESUMABLE, TUS_VERSION, TUS_EXTENSION, TUS_MAX_SIZE, TUS_CHECKSUMS),
     *(LENGTH, DEFER_LENGTH, OFFSET, METADATA, EXPIRES),
@@ -66,23 +76,28 @@ _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _FIELD: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,100}")
 
 
-def spoken(handler: Handler) -> Handler:
-    """Around the handlers here: every answer names the protocol's version, refusals as well."""
+async def say_version(request: web.Request, response: web.StreamResponse) -> None:
+    """Has every answer here name the protocol's version, also those that no handler gives."""
+    path = request.path
+    if path == "/uploads" or (path.startswith("/uploads/") and not path.startswith("/uploads/once/")):
+        response.headers[RESUMABLE] = VERSION
+        if response.status == PreconditionFailed.status_code:
+            response.headers[TUS_VERSION] = VERSION
+
+
+def slow_ones_cut(handler: Handler) -> Handler:
+    """Around handlers that take bytes in."""
 
     @functools.wraps(handler)
-    async def speak(request: web.Request) -> web.StreamResponse:
+    async def cut(request: web.Request) -> web.StreamResponse:
         try:
-            response = await handler(request)
-        except SentTooSlowly:
-            raise  # that connection is closed
-        except EncountersError as error:
-            response = response_of(error)
-            if isinstance(error, PreconditionFailed):
-                response.headers[TUS_VERSION] = VERSION
-        response.headers[RESUMABLE] = VERSION
-        return response
+            return await handler(request)
+        except TooSlow as error:
+            # Clients go on after a connection that broke, and give up where they are told why it was closed.
+            request.protocol.force_close()
+            return response_of(error)  # for the log
 
-    return speak
+    return cut
 
 
 async def describe(request: web.Request) -> web.Response:
@@ -90,7 +105,6 @@ async def describe(request: web.Request) -> web.Response:
     return web.Response(
         status=204,
         headers={
-            RESUMABLE: VERSION,
             TUS_VERSION: VERSION,
             TUS_EXTENSION: EXTENSIONS,
             TUS_MAX_SIZE: str(request.app[UPLOADS].settings.max_recording_bytes),
@@ -99,11 +113,13 @@ async def describe(request: web.Request) -> web.Response:
     )
 
 
-@spoken
+@slow_ones_cut
 async def create(request: web.Request) -> web.Response:
     """Announce a file, with its first bytes or without."""
     _check_version(request)
     doors, identity = request.app[UPLOADS], identity_of(request)
+    if CONCAT in request.headers:
+        raise invalid({CONCAT: "is not offered: send the file as one upload, its parts one after the other"})
     length = _announced(request)
     fields = parse_metadata(request.headers.get(METADATA, ""))
     with_bytes = request.content_type == BODY_TYPE and request.body_exists
@@ -129,12 +145,11 @@ async def create(request: web.Request) -> web.Response:
     return web.Response(status=201, headers=headers)
 
 
-@spoken
 async def show(request: web.Request) -> web.Response:
     """How far an upload has come, and what became of its file. Asked by HEAD, it stays there: who goes on from there is
     not overtaken by who wrote before."""
     doors, identity, file_id = request.app[UPLOADS], identity_of(request), _upload_id(request)
-    resuming = request.method == hdrs.METH_HEAD
+    resuming = hdrs.METH_HEAD in (request.method, _overriding(request))
     file, upload = await (doors.rested(identity, file_id) if resuming else doors.find(identity, file_id))
     if resuming:
         _check_version(request)
@@ -142,8 +157,8 @@ async def show(request: web.Request) -> web.Response:
             # All is there, and whoever sent the last of it was not told.
             async with await doors.arrive(file) as arrival:
                 file, upload = await arrival.finish(), None
-    length = file.size if upload is None else upload.length
-    offset = file.size if upload is None else upload.offset
+    length = file.sent_size if upload is None else upload.length
+    offset = file.sent_size if upload is None else upload.offset
     headers = {hdrs.CACHE_CONTROL: "no-store", OFFSET: str(offset)}
     headers |= {DEFER_LENGTH: "1"} if length is None else {LENGTH: str(length)}
     if upload is not None:
@@ -160,11 +175,12 @@ async def show(request: web.Request) -> web.Response:
         "length": length,
         "session_id": file.session_id,
         "course_id": file.course_id,
+        "url": await _link_to(request, file),
     }
     return json_response(document, headers=headers)
 
 
-@spoken
+@slow_ones_cut
 async def append(request: web.Request) -> web.Response:
     """Go on with an upload."""
     doors, file_id = request.app[UPLOADS], _upload_id(request)
@@ -175,9 +191,9 @@ async def append(request: web.Request) -> web.Response:
     offset = _number(request, OFFSET)
     checksum, expected = _checksum(request)
     if upload is None:
-        if offset != file.size:
-            raise _elsewhere(file.size, offset)
-        return web.Response(status=204, headers={OFFSET: str(file.size)})
+        if offset != file.sent_size:
+            raise _elsewhere(file.sent_size, offset)
+        return web.Response(status=204, headers={OFFSET: str(file.sent_size)})
     if not upload.resumable:
         raise unknown_upload()
     async with await doors.arrive(file) as arrival:
@@ -189,18 +205,44 @@ async def append(request: web.Request) -> web.Response:
         if length is not None and offset + (request.content_length or 0) > length:
             raise too_long(length)
         await _take(request, arrival, checksum, expected)
-        headers = {OFFSET: str(arrival.offset), EXPIRES: _date(arrival.expires_at)}
+        headers = {OFFSET: str(arrival.offset)}
+        if not arrival.is_over:
+            headers[EXPIRES] = _date(arrival.expires_at)
     return web.Response(status=204, headers=headers)
 
 
-@spoken
 async def delete(request: web.Request) -> web.Response:
-    """Give an upload up."""
-    doors, file_id = request.app[UPLOADS], _upload_id(request)
-    await doors.find(identity_of(request), file_id)
-    _check_version(request)
-    await doors.terminate(identity_of(request), file_id)
+    """Give an upload up, or delete a file that came in whole, whichever way it came: then it is no upload any more."""
+    doors, identity, file_id = request.app[UPLOADS], identity_of(request), _upload_id(request)
+    _, upload = await doors.find(identity, file_id)
+    if upload is not None:
+        _check_version(request)
+    await doors.delete(identity, file_id)
     return web.Response(status=204)
+
+
+async def overridden(request: web.Request) -> web.StreamResponse:
+    """What a client asks for in a POST that can send nothing else."""
+    handler = _BY_POST.get(_overriding(request))
+    if handler is None:
+        await request.app[UPLOADS].find(identity_of(request), _upload_id(request))  # others' are not there at all
+        raise web.HTTPMethodNotAllowed(request.method, (*_BY_POST, hdrs.METH_GET))
+    return await handler(request)
+
+
+_BY_POST: Final[Mapping[str, Handler]] = {hdrs.METH_HEAD: show, hdrs.METH_PATCH: append, hdrs.METH_DELETE: delete}
+
+
+def _overriding(request: web.Request) -> str:
+    """The method that a POST stands for."""
+    return request.headers.get(OVERRIDE, "").upper() if request.method == hdrs.METH_POST else ""
+
+
+async def _link_to(request: web.Request, file: File) -> str | None:
+    """A new link to a document. What belongs to a recording or a course is read there, by who may read it now."""
+    if file.purpose != "document" or file.state != "ready":
+        return None
+    return (await links_of(request)).read(file.id)
 
 
 async def _take(request: web.Request, arrival: Arrival, checksum: Checksum | None, expected: bytes) -> None:

@@ -1,11 +1,57 @@
-"""Files: what people upload, on its way in and as it lies there."""
+"""Files: what people upload, on its way in and as it lies there; recordings of sessions, and what courses hold."""
 
 from alembic import op
+from sqlalchemy import text
+
+from migrations import online
 
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
+
+_COLUMN_IS_THERE = """
+    SELECT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = '{table}'::regclass AND attname = '{column}' AND NOT attisdropped
+    )
+"""
+_KINDS_ARE_NAMED = """
+    SELECT pg_get_constraintdef(oid) LIKE '%recording_state%' FROM pg_constraint
+    WHERE conrelid = 'session_events'::regclass AND conname = 'session_events_kind_known'
+"""
+
+#: What tables in use become. Each alone, and only while the question before it is answered by no.
+ALTERATIONS = (
+    (
+        _COLUMN_IS_THERE.format(table="sessions", column="recording_consent"),
+        "ALTER TABLE sessions ADD COLUMN recording_consent boolean NOT NULL DEFAULT false",
+    ),
+    (
+        _COLUMN_IS_THERE.format(table="courses", column="thumbnail_file_id"),
+        "ALTER TABLE courses ADD COLUMN thumbnail_file_id uuid, ADD COLUMN content_count integer NOT NULL DEFAULT 0",
+    ),
+    (
+        _KINDS_ARE_NAMED,
+        """
+        ALTER TABLE session_events
+            DROP CONSTRAINT session_events_kind_known,
+            ADD CONSTRAINT session_events_kind_known CHECK (kind IN (
+                'message_edited', 'message_deleted', 'message_pinned', 'message_reaction', 'session_status',
+                'session_settings', 'hand_raised', 'permissions_changed', 'participant_kicked', 'whiteboard_cleared',
+                'recording_state'
+            )) NOT VALID
+        """,
+    ),
+)
+
+COMMENTS = (
+    "COMMENT ON COLUMN sessions.recording_consent IS 'nobody is recorded who has not agreed to it'",
+    "COMMENT ON COLUMN courses.content_count IS 'kept by triggers, as enrollment_count is'",
+)
+
+# Foreign keys and triggers ask for no more.
+LOCK = "LOCK TABLE users, sessions, courses IN SHARE ROW EXCLUSIVE MODE"
 
 FILES = (
     """
@@ -20,6 +66,7 @@ FILES = (
         name          text NOT NULL,
         mime          text NOT NULL DEFAULT '',
         size          bigint NOT NULL,
+        sent_size     bigint NOT NULL DEFAULT 0,
         state         text NOT NULL DEFAULT 'uploading',
         reason        text,
         seconds       double precision,
@@ -47,6 +94,7 @@ FILES = (
     "COMMENT ON COLUMN files.key IS 'under which it lies among the objects; made here, never of its name'",
     "COMMENT ON COLUMN files.mime IS 'by its first bytes; empty until those have come'",
     "COMMENT ON COLUMN files.size IS 'while uploading: what is set aside for it'",
+    "COMMENT ON COLUMN files.sent_size IS 'bytes that came, once all have: what is kept may be made of them'",
     "COMMENT ON COLUMN files.lease_holder IS 'the worker that looks through it, until lease_until'",
     "CREATE INDEX files_by_owner ON files (owner_id, id)",
     "CREATE INDEX files_on_their_way ON files (owner_id) WHERE state = 'uploading'",
@@ -113,7 +161,8 @@ FILES = (
     CREATE TRIGGER files_count_usage AFTER INSERT OR UPDATE OR DELETE ON files
         FOR EACH ROW EXECUTE FUNCTION files_count_usage()
     """,
-    # An object outlives the statement that takes away its row; whoever comes by removes it.
+    # An object outlives the statement that takes away its row; whoever comes by removes it. Whoever still writes to it
+    # hears within seconds that it is gone, and the last request to the object store has ended some minutes later.
     """
     CREATE TABLE objects_to_delete (
         key    text PRIMARY KEY,
@@ -128,9 +177,10 @@ FILES = (
     """
     CREATE FUNCTION files_leave_objects() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO objects_to_delete (key)
-        SELECT key FROM unnest(ARRAY[OLD.key, OLD.thumbnail_key]) AS i (key) WHERE key IS NOT NULL
-        ON CONFLICT (key) DO UPDATE SET due_at = now();
+        INSERT INTO objects_to_delete (key, due_at)
+        SELECT key, now() + CASE OLD.state WHEN 'uploading' THEN interval '5 minutes' ELSE interval '0' END
+        FROM unnest(ARRAY[OLD.key, OLD.thumbnail_key]) AS i (key) WHERE key IS NOT NULL
+        ON CONFLICT (key) DO UPDATE SET due_at = excluded.due_at;
         RETURN NULL;
     END
     $$
@@ -139,7 +189,7 @@ FILES = (
     CREATE TRIGGER files_leave_objects AFTER DELETE ON files
         FOR EACH ROW EXECUTE FUNCTION files_leave_objects()
     """,
-    # So does what an upload has written. Whoever still writes to it hears within seconds that it is gone.
+    # So does what an upload has written.
     """
     CREATE TABLE uploads_to_give_up (
         key    text NOT NULL,
@@ -157,7 +207,7 @@ FILES = (
     CREATE FUNCTION files_leave_uploads() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         INSERT INTO uploads_to_give_up (key, state, due_at)
-        SELECT OLD.key, u.state, now() + interval '1 minute' FROM uploads u
+        SELECT OLD.key, u.state, now() + interval '5 minutes' FROM uploads u
         WHERE u.file_id = OLD.id AND u.state IS NOT NULL
         ON CONFLICT DO NOTHING;
         RETURN OLD;
@@ -169,6 +219,17 @@ FILES = (
     CREATE TRIGGER files_leave_uploads BEFORE DELETE ON files
         FOR EACH ROW EXECUTE FUNCTION files_leave_uploads()
     """,
+    # A file goes with what it is of, whatever takes that away; one that failed stays, to say why.
+    """
+    CREATE FUNCTION leave_files() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        DELETE FROM files WHERE state <> 'failed' AND id IN (
+            (to_jsonb(OLD) ->> 'file_id')::uuid, (to_jsonb(OLD) ->> 'thumbnail_file_id')::uuid
+        );
+        RETURN NULL;
+    END
+    $$
+    """,
     # Two random UUIDs are 244 random bits; gen_random_bytes() would need an extension.
     """
     INSERT INTO server_keys (name, key) VALUES
@@ -178,8 +239,6 @@ FILES = (
 
 # Recordings of sessions, and who has agreed to be in one. A recording's file comes later than the recording, or never.
 RECORDINGS = (
-    "ALTER TABLE sessions ADD COLUMN recording_consent boolean NOT NULL DEFAULT false",
-    "COMMENT ON COLUMN sessions.recording_consent IS 'nobody is recorded who has not agreed to it'",
     """
     CREATE TABLE recordings (
         id               uuid PRIMARY KEY,
@@ -229,25 +288,23 @@ RECORDINGS = (
     "COMMENT ON COLUMN recording_consents.decided_by IS 'the person, or the guardian of a child'",
     "CREATE INDEX recording_consents_by_user ON recording_consents (user_id)",
     "CREATE INDEX recording_consents_by_decider ON recording_consents (decided_by)",
-    "ALTER TABLE session_events DROP CONSTRAINT session_events_kind_known",
     """
-    ALTER TABLE session_events ADD CONSTRAINT session_events_kind_known CHECK (kind IN (
-        'message_edited', 'message_deleted', 'message_pinned', 'message_reaction', 'session_status',
-        'session_settings', 'hand_raised', 'permissions_changed', 'participant_kicked', 'whiteboard_cleared',
-        'recording_state'
-    ))
+    CREATE TRIGGER recordings_leave_files AFTER DELETE ON recordings
+        FOR EACH ROW EXECUTE FUNCTION leave_files()
     """,
 )
 
 # What a course holds beside its live classes: films and sounds, and what people make of them.
 CONTENT = (
-    "ALTER TABLE courses ADD COLUMN thumbnail_file_id uuid, ADD COLUMN content_count integer NOT NULL DEFAULT 0",
+    # There is none to be checked.
     """
     ALTER TABLE courses ADD CONSTRAINT courses_thumbnail_exists
         FOREIGN KEY (thumbnail_file_id) REFERENCES files (id) ON DELETE SET NULL
     """,
-    "CREATE INDEX courses_by_thumbnail ON courses (thumbnail_file_id) WHERE thumbnail_file_id IS NOT NULL",
-    "COMMENT ON COLUMN courses.content_count IS 'kept by triggers, as enrollment_count is'",
+    """
+    CREATE TRIGGER courses_leave_files AFTER DELETE ON courses
+        FOR EACH ROW EXECUTE FUNCTION leave_files()
+    """,
     """
     CREATE TABLE course_content (
         id                uuid PRIMARY KEY,
@@ -287,7 +344,7 @@ CONTENT = (
         CONSTRAINT course_content_counts CHECK (view_count >= 0 AND like_count >= 0 AND comment_count >= 0)
     )
     """,
-    "COMMENT ON COLUMN course_content.file_id IS 'null: it failed, and was swept'",
+    "COMMENT ON COLUMN course_content.file_id IS 'null: it failed'",
     "CREATE INDEX course_content_in_order ON course_content (course_id, content_order, id)",
     """
     CREATE INDEX course_content_by_thumbnail ON course_content (thumbnail_file_id) WHERE thumbnail_file_id IS NOT NULL
@@ -310,6 +367,10 @@ CONTENT = (
     """
     CREATE TRIGGER content_is_counted_off AFTER DELETE ON course_content REFERENCING OLD TABLE AS changed
         FOR EACH STATEMENT EXECUTE FUNCTION courses_count_content()
+    """,
+    """
+    CREATE TRIGGER content_leaves_files AFTER DELETE ON course_content
+        FOR EACH ROW EXECUTE FUNCTION leave_files()
     """,
     # A view is a person's day: analytics read the days, the content's own count is kept beside.
     """
@@ -371,12 +432,24 @@ CONTENT = (
 
 
 def upgrade() -> None:
-    for statement in (*FILES, *RECORDINGS, *CONTENT):
+    with online.apart():
+        for is_done, statement in ALTERATIONS:
+            if not op.get_bind().scalar(text(is_done)):
+                op.execute(statement)
+        for comment in COMMENTS:
+            op.execute(comment)
+        online.make_index("courses_by_thumbnail", "ON courses (thumbnail_file_id) WHERE thumbnail_file_id IS NOT NULL")
+        # Reads the table once, beside those who write to it. Nobody waits behind it, and it may wait for a VACUUM.
+        op.execute(f"SET lock_timeout = '{online.INDEX_SECONDS}s'")
+        op.execute("ALTER TABLE session_events VALIDATE CONSTRAINT session_events_kind_known")
+        op.execute("RESET lock_timeout")
+    for statement in (LOCK, *FILES, *RECORDINGS, *CONTENT):
         op.execute(statement)
 
 
 def downgrade() -> None:
     for statement in (
+        "LOCK TABLE users, sessions, session_events, courses IN ACCESS EXCLUSIVE MODE",
         # What older versions cannot show is taken out of the log; their seqs stay empty.
         "DELETE FROM session_events WHERE kind = 'recording_state'",
         "ALTER TABLE session_events DROP CONSTRAINT session_events_kind_known",
@@ -386,24 +459,24 @@ def downgrade() -> None:
             'session_settings', 'hand_raised', 'permissions_changed', 'participant_kicked', 'whiteboard_cleared'
         ))
         """,
+        "DROP TRIGGER courses_leave_files ON courses",
+        "ALTER TABLE courses DROP COLUMN thumbnail_file_id, DROP COLUMN content_count",
+        "ALTER TABLE sessions DROP COLUMN recording_consent",
         *(
             f"DROP TABLE {table}"
             for table in (
                 *("content_likes", "content_comments", "content_progress", "content_views", "course_content"),
                 *("recording_consents", "recordings"),
+                *("uploads_to_give_up", "objects_to_delete", "file_usage", "uploads", "files"),
             )
         ),
-        "DROP FUNCTION courses_count_content()",
-        "ALTER TABLE courses DROP COLUMN thumbnail_file_id, DROP COLUMN content_count",
-        "ALTER TABLE sessions DROP COLUMN recording_consent",
+        *(
+            f"DROP FUNCTION {function}()"
+            for function in (
+                *("courses_count_content", "leave_files"),
+                *("files_leave_uploads", "files_leave_objects", "files_count_usage"),
+            )
+        ),
         "DELETE FROM server_keys WHERE name = 'links'",
-        "DROP TABLE uploads_to_give_up",
-        "DROP TABLE objects_to_delete",
-        "DROP TABLE file_usage",
-        "DROP TABLE uploads",
-        "DROP TABLE files",
-        "DROP FUNCTION files_leave_uploads()",
-        "DROP FUNCTION files_leave_objects()",
-        "DROP FUNCTION files_count_usage()",
     ):
         op.execute(statement)

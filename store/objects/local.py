@@ -100,6 +100,16 @@ class LocalStore:
         with suppress(FileNotFoundError):
             await _in_thread(partial(os.unlink, self._on_its_way(state)[0]))
 
+    async def clear(self, *, before: datetime) -> None:
+        await _in_thread(partial(self._clear, before.timestamp()))
+
+    def _clear(self, before: float) -> None:
+        self._make_folders()
+        for left in self.incoming.iterdir():
+            with suppress(FileNotFoundError):  # finished, or given up, just now
+                if left.stat().st_mtime < before:
+                    left.unlink()
+
     async def link(self, key: str, *, seconds: int, content_type: str, disposition: str) -> str | None:
         return None
 
@@ -207,4 +217,5 @@ def _translated() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ObjectsAway(f"files cannot be kept just now: {error.strerror or error}") from error
+        where = "" if error.filename is None else f" ({error.filename})"
+        raise ObjectsAway(f"files cannot be kept just now: {error.strerror or error}{where}") from error

@@ -19,6 +19,8 @@ _KEY: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*)*")
 MAX_KEY_CHARACTERS: Final = 200
 #: Bytes that a reader is handed at a time, at most.
 CHUNK_BYTES: Final = 256 * 1024
+#: What is said of a file to whoever reads it by a link: it is theirs alone, and may be deleted.
+CACHE_CONTROL: Final = "private, max-age=0, must-revalidate"
 
 
 class ObjectsAway(Away):
@@ -39,7 +41,8 @@ class Stat:
 
 
 class Upload(Protocol):
-    """A file on its way in. Used by one task at a time; whoever may not be alone takes a lease first."""
+    """A file on its way in. Used by one task at a time; whoever may not be alone takes a lease first. It holds memory
+    until it is kept, finished or dropped: one of them is always its end."""
 
     @property
     def offset(self) -> int:
@@ -59,7 +62,7 @@ class Upload(Protocol):
         """The file is whole, and can be read under its key from now on. Raises as :meth:`write`."""
 
     def drop(self) -> None:
-        """Let go of it: what was written since the last :meth:`keep` is lost."""
+        """Let go of it: what was written since the last :meth:`keep` is lost. After its end this does nothing."""
 
 
 class ObjectStore(Protocol):
@@ -86,6 +89,9 @@ class ObjectStore(Protocol):
 
     async def give_up(self, key: str, state: str) -> None:
         """Remove what an upload has written. That there is nothing is no error."""
+
+    async def clear(self, *, before: datetime) -> None:
+        """Remove what uploads have written that nobody wrote to since: of whoever died before they noted the state."""
 
     async def link(self, key: str, *, seconds: int, content_type: str, disposition: str) -> str | None:
         """A URL that serves the file to whoever has it, for so long, under these headers. None: read it here."""

@@ -24,6 +24,7 @@ from tests.conftest import Mint, StartServer
 from tests.support import media
 from tests.support.buckets import BUCKET, ENVIRONMENT, S3Server
 from tests.support.lessons import book, database_pool
+from tests.support.redis import RedisServer
 from tests.support.sending import TUS, metadata
 
 MIB = 1024 * 1024
@@ -120,6 +121,53 @@ async def test_tus_js_client_comes_through_a_restart(
     assert said[-1]["event"] == "success", said
     file_id = UUID(said[-1]["url"].rpartition("/")[2])
     assert await content_of(server.url, database, file_id) == content()
+
+
+async def test_an_upload_that_is_cut_at_random_places_goes_on_on_whichever_worker(
+    start_server: StartServer, redis_server: RedisServer, mint: Mint, database: str, storage: dict[str, str]
+) -> None:
+    server = await start_server("--workers", "2", REDIS_URL=redis_server.url, **storage)
+    token, chance, data, come = mint("kid", "student"), random.Random(9), content(), 0
+    headers = {**TUS, "Authorization": f"Bearer {token}"}
+    said = {"Upload-Length": str(SIZE), "Upload-Metadata": metadata(kind="document", filename="x.pdf")}
+
+    async def head() -> int:
+        async with aiohttp.ClientSession(headers=headers) as http, http.head(f"{server.url}{path}") as response:
+            assert response.status == 200
+            return int(response.headers["Upload-Offset"])
+
+    async def send(cut: int) -> None:
+        """The rest from `come` on, over a connection of its own that breaks after so many bytes."""
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        lines = {
+            **headers,
+            "Host": "127.0.0.1",
+            "Upload-Offset": str(come),
+            "Content-Length": str(SIZE - come),
+            "Content-Type": "application/offset+octet-stream",
+        }
+        writer.write(f"PATCH {path} HTTP/1.1\r\n".encode())
+        writer.write("".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode() + b"\r\n")
+        writer.write(data[come : come + cut])
+        await writer.drain()
+        if chance.random() < 0.5:
+            writer.transport.abort()  # as from a network that is gone; else as from a program that was ended
+        writer.close()
+
+    async with aiohttp.ClientSession(headers=headers) as http:
+        async with http.post(f"{server.url}/uploads", headers=said) as response:
+            path = response.headers["Location"]
+        for _ in range(12):
+            cut = chance.choice([1, 3_000, 5_000, MIB, 7 * MIB])
+            await send(min(cut, SIZE - come - 1))
+            come, before = await head(), come
+            assert before <= come < SIZE
+        patch = {"Upload-Offset": str(come), "Content-Type": "application/offset+octet-stream"}
+        async with http.patch(f"{server.url}{path}", data=BytesIO(data[come:]), headers=patch) as response:
+            assert response.status == 204
+    assert await content_of(server.url, database, UUID(path.rpartition("/")[2])) == data
+    lines = [json.loads(line) for line in server.log().splitlines() if '"PATCH"' in line]
+    assert {line["worker"] for line in lines} == {1, 2}
 
 
 async def test_a_film_is_looked_through_wherever_it_lies_and_watched_from_its_middle(

@@ -10,10 +10,13 @@ from uuid import UUID
 import pytest
 
 from domain import arrivals
+from store.errors import Away
+from store.objects import s3
 from store.objects.objects import ObjectsAway, ObjectStore
 from store.objects.objects import Upload as Stored
+from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
-from tests.support.sending import TUS, append, begin, link
+from tests.support.sending import PNG, TUS, append, begin, link
 
 #: Of every act of the store, how many fail.
 FAILURES = 0.15
@@ -83,9 +86,10 @@ class FlakyUpload:
             raise
 
 
-@pytest.fixture
-async def app(database: str) -> AsyncIterator[App]:
-    async with running_app(database) as app:
+@pytest.fixture(params=["folder", "rclone"])
+async def app(request: pytest.FixtureRequest, database: str, storage_in: StorageIn) -> AsyncIterator[App]:
+    """With its files in a folder, or in a bucket."""
+    async with running_app(database, **await storage_in(request.param)) as app:
         yield app
 
 
@@ -94,6 +98,7 @@ async def test_a_file_comes_whole_through_a_store_that_fails(
     app: App, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrivals, "KEEP_BYTES", 64 * 1024)
+    monkeypatch.setattr(s3, "PART_BYTES", 32 * 1024)
     monkeypatch.setattr(arrivals, "LEASE_SECONDS", 2.0)
     chance = random.Random(seed)
     flaky = Flaky(app.uploads.objects, chance)
@@ -125,3 +130,26 @@ async def test_a_file_comes_whole_through_a_store_that_fails(
     flaky.failures = 0
     async with app.client.get(await link(app, UUID(path.rpartition("/")[2]))) as response:
         assert await response.read() == data
+
+
+async def test_a_file_whose_end_nobody_noted_is_taken_when_its_last_part_comes_again(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, complete = await begin(app, "kid", len(PNG)), app.uploads.complete
+
+    async def away(*args: object, **named: object) -> None:
+        raise Away("a test")
+
+    monkeypatch.setattr(app.uploads, "complete", away)
+    assert (await append(app, "kid", path, 0, PNG)).status == 503
+    monkeypatch.setattr(app.uploads, "complete", complete)
+
+    # A bucket says only now that this upload is over: but moto, which answers each such part with a 500, for good.
+    said = await app.call("kid", "HEAD", path, headers=TUS)
+    place = int(said.headers["Upload-Offset"])
+    again = await append(app, "kid", path, place, PNG[place:])
+    assert again.status in (204, 409), again
+    said = await app.call("kid", "HEAD", path, headers=TUS)
+    assert said.headers["Upload-Offset"] == str(len(PNG))
+    async with app.client.get(await link(app, UUID(path.rpartition("/")[2]))) as response:
+        assert await response.read() == PNG

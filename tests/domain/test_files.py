@@ -151,7 +151,17 @@ def test_a_name_gets_the_ending_of_its_type() -> None:
 
 @pytest.mark.parametrize(
     ("mime", "kind"),
-    [("video/mp4", "inline"), ("audio/ogg", "inline"), ("image/png", "inline"), ("application/pdf", "attachment")],
+    [
+        ("video/webm", "inline"),
+        ("video/mp4", "inline"),
+        ("audio/ogg", "inline"),
+        ("image/png", "inline"),
+        ("application/pdf", "attachment"),
+        ("image/svg+xml", "attachment"),
+        ("text/html", "attachment"),
+        ("video/html", "attachment"),
+        ("", "attachment"),
+    ],
 )
 def test_only_film_sound_and_images_are_shown_in_place(mime: str, kind: str) -> None:
     assert disposition(file_named("x", mime), attachment=False).startswith(f"{kind}; ")

@@ -16,11 +16,10 @@ from domain.processing import MAX_TRIES, NOT_THROUGH, Processing
 from domain.sweeper import Sweeper
 from media.job import Facts, Job
 from media.pool import Broken, MediaPool, SourceAway
-from store.objects.local import LocalUpload
 from store.objects.objects import ObjectsAway
 from tests.support.apps import App, running_app
 from tests.support.media import make
-from tests.support.sending import on_their_way, send
+from tests.support.sending import send
 
 
 class Slow(MediaPool):
@@ -155,22 +154,3 @@ async def test_what_a_killed_worker_left_in_the_work_folder_goes(app: App, tmp_p
     Processing(app.uploads, Slow(), tmp_path).clear_folder()
     assert not left.exists()
     assert young.exists()
-
-
-async def test_what_a_killed_worker_wrote_of_an_object_is_swept(
-    app: App, file_id: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def killed(*_: object) -> None:
-        raise RuntimeError("nothing of it comes to run")
-
-    media = Slow()
-    media.goes_on.set()
-    monkeypatch.setattr(LocalUpload, "finish", killed)
-    monkeypatch.setattr(app.uploads, "give_up", killed)
-    with pytest.raises(RuntimeError):
-        await Processing(app.uploads, media, tmp_path / "work").work()
-    assert await on_their_way(app) == 1
-    await app.pool.execute("UPDATE uploads_to_give_up SET due_at = now()")
-    await Sweeper(app.uploads).sweep()
-    assert await on_their_way(app) == 0
-    assert await app.pool.fetchval("SELECT count(*) FROM uploads_to_give_up") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -114,6 +115,16 @@ async def test_old_recordings_go_with_their_files_and_are_noted(live: Live) -> N
         ("retention", "recording_expired", "teach")
     ] * 3
     assert {row["details"]["recording_id"] for row in noted} == {str(one) for one in old}
+
+
+async def test_what_two_workers_forget_at_once_is_noted_once(live: Live) -> None:
+    session_id, other_id = await book(live.pool), await book(live.pool)
+    for one in (session_id, other_id, session_id, other_id):
+        await with_file(live.pool, one)
+    later = timedelta(days=8)
+    forgotten = await asyncio.gather(*(keeper(live, later, timedelta(days=7)).forget() for _ in range(3)))
+    assert sum(forgotten) == 4
+    assert await live.pool.fetchval("SELECT count(*) FROM audit_log") == 4
 
 
 async def test_one_that_still_runs_is_not_forgotten(live: Live) -> None:

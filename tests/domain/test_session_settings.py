@@ -16,7 +16,8 @@ from domain.live import Live
 from domain.session_settings import NO_SETTINGS, DetailsChange, SettingsChange
 from store import sessions as store
 from store.database import Pool
-from store.sessions import Session, Settings
+from store.session_settings import Settings
+from store.sessions import Session
 from tests.support.lessons import book, database_pool, live_session, member
 from tests.support.rooms import Exchange, join, leave, room_of, told, workers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -15,6 +16,8 @@ from aiohttp.test_utils import TestServer
 from media.job import Facts, Job
 from media.pool import Broken, MediaPool, SourceAway, Unreadable
 from media.types import HEAD_BYTES, type_of
+from media.work import NICENESS
+from tests.support import bombs
 from tests.support.media import HEIGHT, RECIPES, WIDTH, make
 from tests.support.processes import HOST, free_port
 
@@ -111,6 +114,100 @@ async def test_a_playlist_in_disguise_opens_no_other_file(tmp_path: Path) -> Non
 
     with pytest.raises(Unreadable):
         await MediaPool().run(Job(source=str(tmp_path / "list"), demuxer="mov"))
+
+
+#: Each made in a folder, and what is said of it.
+BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a picture named a million times": (
+        lambda folder: bombs.endless_table(folder / "table.mov", samples=20_000),
+        "holds far more than it does",
+    ),
+    "pictures too large": (lambda folder: bombs.vast_pictures(folder / "vast.mov", side=16_000), "16000 × 16000"),
+    "pictures too large for anybody": (
+        lambda folder: bombs.vast_pictures(folder / "vast.mov", side=65_535),
+        "cannot be read as mov",
+    ),
+    "pictures larger than the file says": (
+        lambda folder: bombs.grown(folder / "grown.webm", make(folder / "lesson.webm", seconds=0.5)),
+        "cannot be read as matroska",
+    ),
+    "an age": (
+        lambda folder: bombs.ageless(folder / "age.webm", make(folder / "lesson.webm", seconds=0.5), seconds=1e12),
+        "longer than a week",
+    ),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+async def test_a_file_made_to_break_its_reader_fails_alone_and_it_is_said_why(tmp_path: Path, bomb: str) -> None:
+    made, reason = BOMBS[bomb]
+    path = made(tmp_path)
+    out = tmp_path / f"out{path.suffix}"
+    job = msgspec.structs.replace(
+        job_for(path, remuxed=str(out), muxer=path.suffix[1:], thumbnail=str(tmp_path / "thumbnail.jpg")),
+        max_written_bytes=4 * bombs.MIB,
+    )
+    pool = MediaPool(processes=1)
+    other = make(tmp_path / "other.mp3")
+
+    failed, facts = await asyncio.gather(pool.run(job), pool.run(job_for(other)), return_exceptions=True)
+
+    assert isinstance(failed, Unreadable)
+    assert reason in str(failed)
+    assert isinstance(facts, Facts)
+
+
+async def test_what_has_no_end_is_read_as_far_as_it_makes_sense(tmp_path: Path) -> None:
+    live = make(tmp_path / "live.webm", live=True)
+
+    facts = await look(
+        bombs.endless_segment(tmp_path / "endless.webm", live), remuxed=str(tmp_path / "whole.webm"), muxer="webm"
+    )
+
+    assert facts.seconds == pytest.approx(2.0, abs=0.2)
+    assert (tmp_path / "whole.webm").stat().st_size < 2 * live.stat().st_size
+
+
+async def test_a_cover_is_not_decoded_however_large_it_is(tmp_path: Path) -> None:
+    facts = await look(bombs.vast_cover(tmp_path / "cover.mp3", make(tmp_path / "lesson.mp3")))
+
+    assert facts.seconds == pytest.approx(2.0, abs=0.2)
+    assert facts.video_codec is None
+
+
+def children() -> set[int]:
+    """The processes of this one's main thread."""
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
+def limits_of(pid: int) -> dict[str, str]:
+    """By their names in proc(5): name, soft limit, hard limit and unit stand in columns."""
+    return {
+        line[:26].strip(): line[26:].split()[0] for line in Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
+    }
+
+
+async def test_a_process_has_its_limits_before_it_opens_the_file(tmp_path: Path) -> None:
+    fifo = tmp_path / "never"
+    os.mkfifo(fifo)
+    others = children()
+    running = asyncio.create_task(MediaPool(memory_bytes=2**30).run(Job(source=str(fifo), demuxer="mov")))
+    # That it opens the fifo for reading is what lets it be opened for writing.
+    sink = await asyncio.to_thread(os.open, fifo, os.O_WRONLY)
+    [child] = children() - others
+    limits = limits_of(child)
+    niceness = os.getpriority(os.PRIO_PROCESS, child)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    os.close(sink)
+
+    assert (limits["Max address space"], limits["Max cpu time"], limits["Max core file size"]) == (
+        str(2**30),
+        "901",
+        "0",
+    )
+    assert niceness == min(19, NICENESS + os.getpriority(os.PRIO_PROCESS, 0))
 
 
 async def test_a_file_that_asks_for_too_much_memory_fails_alone(tmp_path: Path) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from domain import reminders
-from tests.support.apps import running_app
+from store.objects import s3
+from tests.conftest import StorageIn
+from tests.support.apps import App, running_app
 from tests.support.lessons import book, database_pool
+from tests.support.processes import HOST, free_port
 from tests.support.recorder import WAIT_SECONDS
+from tests.support.sending import PNG, announce, append
 
 
 def is_reminding() -> bool:
@@ -34,3 +39,40 @@ async def test_reminders_run_as_long_as_the_application(database: str, monkeypat
 async def test_nobody_is_reminded_where_that_is_not_wanted(database: str) -> None:
     async with running_app(database, reminder_minutes=0):
         assert not is_reminding()
+
+
+async def keeps_no_files_and_serves_on(app: App, said: str, why: str) -> None:
+    [line] = [line for line in said.splitlines() if "storage.away" in line]
+    assert why in line
+    announced = await announce(app, "kid", len(PNG))
+    assert announced.status == 201, "the database knows of it"
+    answer = await append(app, "kid", announced.headers["Location"], 0, PNG)
+    assert (answer.status, answer.error, answer.headers["Retry-After"]) == (503, "unavailable", "1")
+    ready = await app.call(None, "GET", "/readyz")
+    assert (ready.status, ready.body["storage"], ready.body["database"]) == (503, "away", "ok")
+
+
+async def test_a_start_without_its_bucket_says_which_and_serves_on(
+    database: str, storage_in: StorageIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**await storage_in("rclone"), "storage_url": "s3://les-sons"}
+    async with running_app(database, **settings) as app:
+        await keeps_no_files_and_serves_on(app, capsys.readouterr().out, "there is no bucket les-sons")
+
+
+async def test_a_start_without_the_server_of_its_bucket_says_so_and_serves_on(
+    database: str, storage_in: StorageIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    endpoint = f"http://{HOST}:{free_port()}"
+    settings = {**await storage_in("rclone"), "s3_endpoint_url": endpoint}
+    async with running_app(database, **settings) as app:
+        await keeps_no_files_and_serves_on(app, capsys.readouterr().out, endpoint)
+
+
+async def test_a_start_without_a_folder_to_write_to_says_which_and_serves_on(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "files").write_text("a file stands where the folder should")
+    async with running_app(database, storage_url=(tmp_path / "files").as_uri()) as app:
+        await keeps_no_files_and_serves_on(app, capsys.readouterr().out, str(tmp_path / "files"))

@@ -310,5 +310,26 @@ def test_files_lie_in_a_bucket_or_in_a_folder(url: str) -> None:
      "s3://a-bucket//x", "s3://a-bucket/../x", "s3://a-bucket?x=1", "s3://key:secret@a-bucket", "file://host/x", "file://"],
 )  # fmt: skip
 def test_files_lie_nowhere_else(url: str) -> None:
-    with pytest.raises(SettingsError, match="STORAGE_URL must be a URL such as s3://bucket/prefix"):
+    with pytest.raises(SettingsError, match="STORAGE_URL must be a URL such as s3://bucket/prefix") as refused:
         from_environment({"STORAGE_URL": url})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://s3.example", "http://127.0.0.1:9000", "http://[::1]:9000", "http://minio"]
+)
+def test_a_bucket_may_lie_at_another_server_than_amazons(endpoint: str) -> None:
+    settings = from_environment({"STORAGE_URL": "s3://lessons", "S3_ENDPOINT_URL": endpoint})
+    assert settings.s3_endpoint_url == endpoint
+
+
+@pytest.mark.parametrize("endpoint", ["minio:9000", "s3://minio", "https://", "http://minio_1:9000", "http://-x"])
+def test_a_server_of_buckets_is_one_that_can_be_asked(endpoint: str) -> None:
+    with pytest.raises(SettingsError, match="S3_ENDPOINT_URL must be a URL"):
+        from_environment({"STORAGE_URL": "s3://lessons", "S3_ENDPOINT_URL": endpoint})
+
+
+@pytest.mark.parametrize("storage", [{}, {"STORAGE_URL": "file:///var/lib/encounters"}])
+def test_a_server_of_buckets_needs_a_bucket(storage: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="STORAGE_URL names no bucket"):
+        from_environment({**storage, "S3_ENDPOINT_URL": "https://s3.example"})

@@ -112,7 +112,7 @@ test("names are listed as people say them", () => {
   assert.equal(typingSentence(["A", "B"]), "A and B are typing…");
 });
 
-const settings = (more = {}) => ({ locked: false, waitingRoom: false, chatMuted: false, slowModeSeconds: 0, ...more });
+const settings = (more = {}) => ({ locked: false, waitingRoom: false, chatMuted: false, slowModeSeconds: 0, recordingConsent: false, ...more });
 const rowOf = (state) => rowsOf(state, new Date(2024, 1, 2)).find((row) => row.kind === "message");
 
 test("reactions are counted, one's own are known, and what else is read of the message is no newer", () => {

@@ -8,11 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from store import enrollments, live_sessions, sessions
+from store import enrollments, live_sessions, session_settings, sessions
 from store.bookings import Position
 from store.database import Pool
 from store.errors import Away
-from store.sessions import Session, Settings
+from store.session_settings import Settings
+from store.sessions import Session
 from tests.support.lessons import book, database_pool, enroll, live_session, make_course
 from tests.support.plans import indexes_in, plan_of
 
@@ -79,7 +80,7 @@ async def test_settings_stand_as_they_were_written_and_where_the_session_stands(
     session_id = await live_session(pool)
     settings = Settings(locked=True, waiting_room=True, chat_muted=True, slow_mode_seconds=30, whiteboard_locked=True)
     async with pool.acquire() as connection, connection.transaction():
-        await sessions.save_settings(connection, session_id, settings)
+        await session_settings.save(connection, session_id, settings)
     session = await found(pool, session_id)
     assert session.settings == settings
     standing = await sessions.standing(pool, session_id)
@@ -154,7 +155,7 @@ async def test_what_is_not_given_of_a_class_stays(pool: Pool) -> None:
         ({"sets_max_participants": True, "max_participants": 7}, ("Matrices", later, True, 7)),
     ):
         async with pool.acquire() as connection:
-            await sessions.save_particulars(
+            await session_settings.save_particulars(
                 connection,
                 session_id,
                 **{"sets_max_participants": False, **nothing, **change},  # type: ignore[arg-type]

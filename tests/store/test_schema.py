@@ -255,7 +255,7 @@ async def shape(dsn: str) -> set[str]:
 async def test_the_way_back_and_forth_keeps_the_data_and_leads_to_the_same_schema(empty_database: str) -> None:
     await schema.migrate(empty_database)
     before = await shape(empty_database)
-    await execute(empty_database, SEED, COURSES, CLASSES, allocation(), review(), slot())
+    await execute(empty_database, SEED, COURSES, CLASSES, FILES, allocation(), review(), slot())
     await to(empty_database, "0001")
     assert await ask(empty_database, "SELECT to_regclass('directory')") is None
     assert await schema.migrate(empty_database) == LATER
@@ -267,7 +267,26 @@ async def test_the_way_back_and_forth_keeps_the_data_and_leads_to_the_same_schem
     assert {line.split()[0] for line in await shape(empty_database)} <= {"alembic_version", "CREATE"}
     await schema.migrate(empty_database)
     assert await shape(empty_database) == before
+    await execute(empty_database, SEED, COURSES, CLASSES, FILES)
+
+
+async def test_the_way_back_from_files_keeps_what_was_there_before_them(empty_database: str) -> None:
+    await to(empty_database, "0006")
+    before = await shape(empty_database)
+    await schema.migrate(empty_database)
+    with_files = await shape(empty_database)
     await execute(empty_database, SEED, COURSES, CLASSES)
+    rows = "SELECT count(*) FROM {} t"
+    tables = ("users", "sessions", "session_messages", "session_events", "courses", "enrollments", "notifications")
+    kept = {table: await ask(empty_database, rows.format(table)) for table in tables}
+    await execute(empty_database, FILES)
+    for _ in range(2):
+        await to(empty_database, "0006")
+        assert await shape(empty_database) == before
+        assert {table: await ask(empty_database, rows.format(table)) for table in tables} == kept
+        assert await schema.migrate(empty_database) == ["0007"]
+        assert await shape(empty_database) == with_files
+        await execute(empty_database, FILES)
 
 
 async def test_an_index_that_was_left_unfinished_is_made_anew(empty_database: str) -> None:
@@ -297,10 +316,14 @@ async def test_a_revision_that_was_cut_off_half_way_is_applied(empty_database: s
     whole = await shape(empty_database)
     await execute(
         empty_database,
+        "DROP TABLE uploads_to_give_up, objects_to_delete, file_usage, uploads, recordings, recording_consents,"
+        " content_likes, content_comments, content_progress, content_views, course_content;"
+        "ALTER TABLE courses DROP CONSTRAINT courses_thumbnail_exists; DROP TABLE files;"
         "DROP TABLE notification_handouts, notification_recipients, notifications, whiteboard_elements, whiteboards,"
         " message_reactions, session_waiters, enrollments;"
         "ALTER TABLE sessions DROP CONSTRAINT sessions_course_exists, DROP CONSTRAINT sessions_pinned_message_exists;"
-        "DROP TABLE courses; DROP FUNCTION courses_count_enrollments;"
+        "DROP TABLE courses; DROP FUNCTION courses_count_enrollments, courses_count_content, leave_files,"
+        " files_leave_uploads, files_leave_objects, files_count_usage;"
         "DROP TABLE reviews, teacher_ratings, allocations, audit_log, booking_reminders, calendar_links, server_keys;"
         "DROP FUNCTION audit_log_stays_as_it_is; DROP TRIGGER bookings_count_changes ON bookings;"
         "DROP FUNCTION bookings_count_change; ALTER TABLE bookings DROP COLUMN calendar_sequence;"
@@ -567,6 +590,38 @@ CLASSES = """
     INSERT INTO notifications (id, kind, title, body) SELECT id, 'session_started', 'T', 'B' FROM courses;
     INSERT INTO notification_recipients (user_id, notification_id) SELECT 's', id FROM notifications;
     INSERT INTO notification_handouts (notification_id, course_id, after_user_id) SELECT id, id, 's' FROM courses;
+"""
+#: On top of those, at 0007: something in every table and column that came with it.
+FILES = """
+    INSERT INTO files (id, key, owner_id, purpose, session_id, course_id, name, mime, size, state, thumbnail_key)
+    SELECT f.id::uuid, f.id, 't', f.purpose, CASE f.purpose WHEN 'recording' THEN s.id END,
+        CASE f.purpose WHEN 'recording' THEN NULL ELSE c.id END, 'x', 'video/mp4', 5, f.state, f.id || '.1'
+    FROM (VALUES
+        ('00000000-0000-0000-0000-00000000000a', 'recording', 'ready'),
+        ('00000000-0000-0000-0000-00000000000b', 'content', 'ready'),
+        ('00000000-0000-0000-0000-00000000000c', 'thumbnail', 'ready'),
+        ('00000000-0000-0000-0000-00000000000d', 'content', 'uploading'),
+        ('00000000-0000-0000-0000-00000000000e', 'content', 'failed')
+    ) f (id, purpose, state), bookings s, courses c;
+    INSERT INTO uploads (file_id, length, state, resumable, expires_at)
+    SELECT id, 5, 'x', true, now() FROM files WHERE state = 'uploading';
+    INSERT INTO objects_to_delete (key) VALUES ('x');
+    INSERT INTO uploads_to_give_up (key, state) VALUES ('x', 'x');
+    UPDATE sessions SET recording_consent = true;
+    INSERT INTO recordings (id, session_id, uploaded_by, status, file_id)
+    SELECT id, session_id, 't', 'completed', id FROM files WHERE purpose = 'recording';
+    INSERT INTO recording_consents (session_id, user_id, agreed, decided_by) SELECT id, 's', true, 'p' FROM bookings;
+    INSERT INTO session_events (session_id, seq, kind, user_id, at)
+    SELECT id, 50, 'recording_state', 't', now() FROM bookings;
+    UPDATE courses SET thumbnail_file_id = (SELECT id FROM files WHERE purpose = 'thumbnail');
+    INSERT INTO course_content (id, course_id, title, content_type, file_id, file_name, upload_status, content_order,
+                                created_by, thumbnail_file_id)
+    SELECT f.id, f.course_id, 'T', 'video', f.id, 'x', 'completed', 1, 't', c.thumbnail_file_id
+    FROM files f JOIN courses c ON c.id = f.course_id WHERE f.purpose = 'content' AND f.state = 'ready';
+    INSERT INTO content_views (content_id, day, user_id) SELECT id, '2030-01-01', 's' FROM course_content;
+    INSERT INTO content_progress (content_id, user_id, position_seconds) SELECT id, 's', 1 FROM course_content;
+    INSERT INTO content_comments (id, content_id, user_id, text) SELECT id, id, 's', 'hm' FROM course_content;
+    INSERT INTO content_likes (content_id, user_id) SELECT id, 's' FROM course_content;
 """
 BOOKING = "INSERT INTO bookings (id, student_id, teacher_id, parent_id, status, start_time, end_time) VALUES "
 MESSAGE = (

@@ -65,6 +65,20 @@ async def test_a_writer_that_is_gone_is_written_after_and_writes_no_more(pool: P
         assert await uploads.delete(connection, file_id, two)
 
 
+async def test_what_cannot_be_ended_is_put_off_unless_somebody_goes_on_with_it(pool: Pool, file_id: UUID) -> None:
+    sweeper, writer = uuid4(), uuid4()
+    for lets_go in (False, True):
+        await pool.execute("UPDATE uploads SET expires_at = now() - interval '1 hour'")
+        assert len(await uploads.take_expired(pool, sweeper, seconds=60, limit=5)) == 1
+        if lets_go:
+            await uploads.let_go(pool, file_id, sweeper)
+        await uploads.put_off(pool, file_id, sweeper, seconds=60)
+        assert await uploads.take_expired(pool, sweeper, seconds=60, limit=5) == []
+    await uploads.take(pool, file_id, writer, seconds=60)
+    await uploads.put_off(pool, file_id, sweeper, seconds=60)
+    assert await uploads.hold_on(pool, file_id, writer, seconds=60)
+
+
 async def test_only_what_has_expired_and_is_not_written_to_is_swept(pool: Pool, file_id: UUID) -> None:
     holder = uuid4()
     assert await uploads.take_expired(pool, holder, seconds=60, limit=5) == []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
+from tempfile import mkdtemp
+
+from aiobotocore.session import get_session
 
 from tests.support.processes import HOST, Process, answers, free_port
 
@@ -17,6 +21,29 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+class S3Servers:
+    """One server of each kind for all tests, started when it is first asked for: do not stop them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._servers: dict[str, S3Server] = {}
+
+    async def url(self, kind: str) -> str:
+        """Where it is, with its bucket: "moto" or "rclone". The environment must hold ENVIRONMENT."""
+        if kind not in self._servers:
+            server = S3Server(kind, Path(mkdtemp(dir=self._folder)))
+            await asyncio.to_thread(server.start)
+            self._servers[kind] = server
+            if kind == "moto":
+                async with get_session().create_client("s3", endpoint_url=server.url) as s3:
+                    await s3.create_bucket(Bucket=BUCKET)
+        return self._servers[kind].url
+
+    def kill(self) -> None:
+        for server in self._servers.values():
+            server.kill()
 
 
 class S3Server:

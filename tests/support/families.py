@@ -223,6 +223,7 @@ BODIES: Final[Mapping[tuple[str, str], Mapping[str, Any] | None]] = {
     ("OPTIONS", "/uploads"): None,
     ("POST", "/uploads"): None,
     ("PATCH", "/uploads/{id}"): None,
+    ("POST", "/uploads/{id}"): None,
     ("PUT", "/uploads/once/{token}"): None,
     ("POST", "/presigned-url"): {"file_name": "photo.png", "content_type": "image/png"},
     ("POST", "/notifications/read-all"): None,

@@ -311,7 +311,7 @@ async def test_a_body_that_trickles_is_cut(client: Client, monkeypatch: pytest.M
         client,
         b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
     )
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"body_too_slow" in answer
     assert time.monotonic() - started < 5
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from aiohttp import ClientSession
 from multidict import CIMultiDictProxy
+from yarl import URL
 
 from domain.sweeper import Sweeper
-from handlers.http.files import MOST_BUCKET_SECONDS
 from media.types import HEAD_BYTES, type_of
+from store.objects.objects import CACHE_CONTROL
+from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
 from tests.support.media import make
 from tests.support.sending import PDF, PNG, begin, link, send, settled
@@ -22,9 +25,14 @@ from tests.support.sending import PDF, PNG, begin, link, send, settled
 DATA = PNG + random.Random(2).randbytes(300_000)
 
 
+#: Where files lie, for what every place must do alike.
+everywhere = pytest.mark.parametrize("app", ["folder", "moto", "rclone"], indirect=True)
+
+
 @pytest.fixture
-async def app(database: str) -> AsyncIterator[App]:
-    async with running_app(database) as app:
+async def app(request: pytest.FixtureRequest, database: str, storage_in: StorageIn) -> AsyncIterator[App]:
+    """With its files in a folder, unless the test says `everywhere`."""
+    async with running_app(database, **await storage_in(getattr(request, "param", "folder"))) as app:
         yield app
 
 
@@ -37,23 +45,38 @@ async def path(app: App) -> str:
 async def get(app: App, path: str, **headers: str) -> tuple[int, CIMultiDictProxy[str], bytes]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with app.client.get(path, headers=named, allow_redirects=False) as response:
-        return response.status, response.headers, await response.read()
+        if response.status != 307:
+            return response.status, response.headers, await response.read()
+        assert response.headers["Cache-Control"] == "no-store"
+        elsewhere = URL(response.headers["Location"], encoded=True)
+    async with ClientSession() as browser, browser.get(elsewhere, headers=named) as response:
+        # rclone says 200 of a part, and which one it is.
+        status = 206 if "Content-Range" in response.headers else response.status
+        return status, response.headers, await response.read()
 
 
+@everywhere
 async def test_a_link_shows_its_file_to_whoever_has_it(app: App, path: str) -> None:
     status, headers, body = await get(app, path)
     assert (status, body) == (200, DATA)
     assert headers["Content-Type"] == "image/png"
     assert headers["Content-Length"] == str(len(DATA))
-    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == CACHE_CONTROL
     assert headers["Accept-Ranges"] == "bytes"
     assert headers["Content-Disposition"] == "inline; filename=\"_bung 1.png\"; filename*=UTF-8''%C3%9Cbung%201.png"
-    assert "sandbox" in headers["Content-Security-Policy"]
     head = await app.call(None, "HEAD", path)
     assert (head.status, head.body, head.headers["Content-Length"]) == (200, "", str(len(DATA)))
-    assert head.headers["ETag"] == headers["ETag"]
+    for name in ("ETag", "Last-Modified", "Content-Type", "Content-Disposition", "Cache-Control"):
+        assert head.headers[name] == headers[name], "asked here or there, it is the same file"
 
 
+async def test_what_is_shown_is_what_it_is_said_to_be_and_runs_nothing(app: App, path: str) -> None:
+    _, headers, _ = await get(app, path)
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in headers["Content-Security-Policy"]
+
+
+@everywhere
 async def test_what_is_no_film_sound_or_image_is_saved_and_never_shown(app: App) -> None:
     document = await send(app, "kid", PDF, filename="evil.html")
     _, headers, _ = await get(app, await link(app, document))
@@ -63,6 +86,7 @@ async def test_what_is_no_film_sound_or_image_is_saved_and_never_shown(app: App)
     assert headers["Content-Disposition"].startswith("attachment;")
 
 
+@everywhere
 @pytest.mark.parametrize(
     ("asked", "start", "end"),
     [
@@ -83,6 +107,7 @@ async def test_a_range_is_sent_alone(app: App, path: str, asked: str, start: int
     assert headers["Content-Length"] == str(end - start)
 
 
+@everywhere
 async def test_several_ranges_come_as_parts(app: App, path: str) -> None:
     status, headers, body = await get(app, path, Range="bytes=0-9, 1000-1999, -5")
     assert status == 206
@@ -114,6 +139,18 @@ async def test_a_range_beyond_the_end_is_416(app: App, path: str, asked: str) ->
     assert answer.headers["Content-Range"] == f"bytes */{len(DATA)}"
 
 
+@pytest.mark.parametrize("app", ["moto", "rclone"], indirect=True)
+async def test_a_bucket_sends_what_players_ask_for_and_nothing_else(app: App, path: str) -> None:
+    """Nor do these bytes come through the server."""
+    for headers in ({}, {"Range": "bytes=0-"}, {"Range": "bytes=5-9"}):
+        assert (await app.call(None, "GET", path, headers=headers)).status == 307, headers
+    answer = await app.call(None, "GET", path, headers={"Range": "bytes=-5"})
+    assert (answer.status, answer.headers["X-Content-Type-Options"]) == (206, "nosniff")
+    status, _, _ = await get(app, path, Range="bytes=400000-")
+    assert status == 416
+
+
+@everywhere
 async def test_a_range_of_another_file_than_this_is_all_of_this(app: App, path: str) -> None:
     _, headers, _ = await get(app, path)
     etag, modified = headers["ETag"], headers["Last-Modified"]
@@ -219,18 +256,13 @@ async def test_many_read_at_once(app: App, path: str) -> None:
     assert all(body == DATA for _, _, body in answers)
 
 
-async def test_a_buckets_link_is_good_for_no_longer_than_amazon_signs(
-    app: App, path: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("app", ["rclone"], indirect=True)
+@pytest.mark.parametrize(("left", "good_for"), [(365 * 86_400, 6 * 3_600), (1_000, 1_000), (5, 60)])
+async def test_a_buckets_link_is_good_for_as_long_as_ours_but_no_longer_than_amazon_signs(
+    app: App, path: str, left: int, good_for: int
 ) -> None:
-    asked: list[int] = []
-
-    async def elsewhere(key: str, *, seconds: int, content_type: str, disposition: str) -> str:
-        asked.append(seconds)
-        return "https://bucket.example/x"
-
-    monkeypatch.setattr(app.uploads.objects, "link", elsewhere)
-    token = await link(app, await app.pool.fetchval("SELECT id FROM files"), seconds=365 * 86_400)
-    answer = await app.call(None, "GET", token)
-    assert answer.status == 307
-    assert asked == [MOST_BUCKET_SECONDS]
-    assert MOST_BUCKET_SECONDS <= 604_800
+    file_id = await app.pool.fetchval("SELECT id FROM files")
+    answer = await app.call(None, "GET", await link(app, file_id, seconds=left))
+    seconds = int(URL(answer.headers["Location"], encoded=True).query["X-Amz-Expires"])
+    assert good_for - 5 <= seconds <= good_for
+    assert seconds <= 604_800, "Signature Version 4"

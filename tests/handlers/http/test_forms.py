@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+import requests
 from yarl import URL
 
+from domain import streams
 from domain.files import MIB
 from handlers.http import forms
 from realtime.events import Event
 from tests.support.apps import App, running_app
-from tests.support.lessons import STRANGERS
+from tests.support.lessons import ROLES, STRANGERS, make_course
 from tests.support.media import make
 from tests.support.sending import settled
 from tests.support.tokens import mint
@@ -40,6 +44,36 @@ def part(name: str, data: bytes, filename: str | None = None) -> bytes:
 
 
 END = f"--{BOUNDARY}--\r\n".encode()
+
+
+@asynccontextmanager
+async def begun(
+    app: App, who: str, path: str, length: int, *headers: str
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection on which the header of a form was sent, of so many bytes."""
+    url = URL(str(app.client.make_url(path)))
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    lines = (
+        f"POST {path} HTTP/1.1",
+        f"Host: {url.host}",
+        f"Authorization: Bearer {mint(who, ROLES[who])}",
+        f"Content-Type: {FORM['Content-Type']}",
+        f"Content-Length: {length}",
+        *headers,
+    )
+    writer.write("\r\n".join((*lines, "", "")).encode())
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def first_answer(reader: asyncio.StreamReader) -> str:
+    """What the server says first: an answer with its document, or that it goes on."""
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = b"" if head.startswith(b"HTTP/1.1 100 ") else await reader.readuntil(b"}")
+    return (head + body).decode()
 
 
 async def pieces(*data: bytes) -> AsyncIterator[bytes]:
@@ -106,7 +140,7 @@ async def test_a_form_that_is_too_slow_is_cut(app: App, path: str, monkeypatch: 
 
     answer = await app.call("teach", "POST", path, data=slow(), headers=FORM)
     gate.set()
-    assert (answer.status, answer.error) == (400, "body_too_slow")
+    assert (answer.status, answer.error) == (408, "body_too_slow")
 
 
 async def test_who_may_not_is_told_while_the_file_is_still_on_its_way(app: App, path: str) -> None:
@@ -128,21 +162,9 @@ async def test_who_may_not_is_told_while_the_file_is_still_on_its_way(app: App, 
 
 
 async def test_who_asks_first_sends_nothing_where_it_would_be_refused(app: App, path: str) -> None:
-    url = URL(str(app.client.make_url(path)))
-    for who, role, first in (("kid", "student", b"403"), ("teach", "teacher", b"100")):
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        lines = (
-            f"POST {path} HTTP/1.1",
-            f"Host: {url.host}",
-            f"Authorization: Bearer {mint(who, role)}",
-            f"Content-Type: {FORM['Content-Type']}",
-            "Content-Length: 1000000",
-            "Expect: 100-continue",
-        )
-        writer.write("\r\n".join((*lines, "", "")).encode())
-        status = await asyncio.wait_for(reader.readline(), 5)
-        assert status.split()[1] == first
-        writer.close()
+    for who, first in (("kid", "403"), ("teach", "100")):
+        async with begun(app, who, path, 1_000_000, "Expect: 100-continue") as (reader, _):
+            assert (await first_answer(reader)).startswith(f"HTTP/1.1 {first} ")
 
 
 async def test_a_large_file_is_never_held_whole(app: App, path: str) -> None:
@@ -182,3 +204,102 @@ async def test_the_rooms_host_sees_it_come(app: App, path: str, monkeypatch: pyt
     assert progress[-1][1]["received"] == 1_000_004
     assert str(progress[-1][1]["session_id"]) == path.split("/")[2]
     assert progress[-1][1]["name"] == "x.ogg"
+
+
+LIMIT = 1 * MIB
+#: Beyond the limit, and more than any buffer on the way takes.
+TOO_MUCH = 200 * MIB
+
+
+@pytest.fixture
+async def small(database: str) -> AsyncIterator[App]:
+    """An application that takes recordings of a megabyte at most."""
+    async with running_app(database, max_recording_bytes=LIMIT) as app:
+        yield app
+
+
+@pytest.fixture
+def form_of_200_mb(tmp_path: Path) -> Path:
+    """The body of a form with a sound in it. It takes no room on the disk."""
+    path = tmp_path / "form"
+    with path.open("wb") as file:
+        file.write(part("file", b"OggS", "x.ogg")[:-2])
+        file.truncate(LIMIT + TOO_MUCH)
+        file.seek(0, 2)
+        file.write(b"\r\n" + END)
+    return path
+
+
+async def test_a_form_that_is_too_large_is_refused_before_any_of_it_is_read(small: App) -> None:
+    path = f"/sessions/{await small.book()}/recordings"
+    for expects in ((), ("Expect: 100-continue",)):
+        async with begun(small, "teach", path, TOO_MUCH, *expects) as (reader, _):
+            answer = await first_answer(reader)
+        assert answer.startswith("HTTP/1.1 413 "), answer
+        assert "A file may have at most 1 MB here; this one came in a form of 200 MB." in answer
+    assert await small.pool.fetchval("SELECT count(*) FROM files") == 0
+
+
+async def test_a_sound_in_a_course_is_refused_as_soon_as_it_is_known_for_one(app: App) -> None:
+    course_id = await make_course(app.pool)
+    path, length = "/courses/upload-content", 300 * MIB
+    of_course, title = part("course_id", str(course_id).encode()), part("title", b"A sound")
+    sound = part("file", b"OggS" + bytes(200_000), "x.ogg")[:-2]
+    for before, said in ((part("type", b"audio"), "An audio file may have at most 100 MB here;"), (b"", "(OGG)")):
+        async with begun(app, "teach", path, length) as (reader, writer):
+            writer.write(of_course + title + before + sound)
+            answer = await first_answer(reader)
+        assert answer.startswith("HTTP/1.1 413 "), answer
+        assert said in answer
+        assert "this one came in a form of 300 MB." in answer
+    async with begun(app, "teach", path, 600 * MIB) as (reader, _):
+        answer = await first_answer(reader)
+    assert "A file may have at most 500 MB here; this one came in a form of 600 MB." in answer
+
+
+async def test_a_client_that_reads_no_answer_before_it_has_sent_everything_gets_it(
+    small: App, form_of_200_mb: Path
+) -> None:
+    path = f"/sessions/{await small.book()}/recordings"
+    url, token = str(small.client.make_url(path)), mint("teach", "teacher")
+
+    def post(*, in_chunks: bool) -> requests.Response:
+        with form_of_200_mb.open("rb") as file:
+            body = iter(lambda: file.read(MIB), b"") if in_chunks else file
+            headers = {**FORM, "Authorization": f"Bearer {token}"}
+            return requests.post(url, data=body, headers=headers, timeout=30)
+
+    for in_chunks, came in ((False, "came in a form of 201.1 MB"), (True, "has more")):
+        answer = await asyncio.to_thread(post, in_chunks=in_chunks)
+        assert (answer.status_code, answer.json()["error"]) == (413, "file_too_large")
+        assert answer.json()["message"].endswith(f"; this one {came}."), answer.json()
+    assert await small.pool.fetchval("SELECT count(*) FROM files WHERE state <> 'failed'") == 0
+
+
+async def test_a_files_type_its_limit_and_what_came_are_said(small: App) -> None:
+    path = f"/sessions/{await small.book()}/recordings"
+    body = part("file", b"OggS" + bytes(LIMIT), "x.ogg") + END
+    answer = await small.call("teach", "POST", path, data=BytesIO(body), headers=FORM)
+    assert (answer.status, answer.error) == (413, "file_too_large")
+    assert answer.body["message"] == "An audio file (OGG) may have at most 1 MB; this one came in a form of 1.1 MB."
+    answer = await small.call("teach", "POST", path, data=pieces(body), headers=FORM)
+    assert answer.body["message"] == "An audio file (OGG) may have at most 1 MB; this one has more."
+
+
+async def test_a_form_that_trickles_in_is_refused(app: App, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "RATE_SECONDS", 0.3)
+    monkeypatch.setattr(streams, "LOWEST_RATE", 100_000)
+    sent = 0
+
+    async def trickling() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield part("file", b"OggS" + bytes(5_000), "x.ogg")[:-2]
+        while sent < 1_000:
+            sent += 1
+            await asyncio.sleep(0.01)
+            yield b"x"
+
+    answer = await app.call("teach", "POST", path, data=trickling(), headers=FORM)
+    assert (answer.status, answer.error) == (408, "body_too_slow")
+    assert sent < 1_000
+    assert await app.pool.fetchval("SELECT count(*) FROM files WHERE state <> 'failed'") == 0

@@ -37,6 +37,16 @@ def directives(policy: str) -> dict[str, list[str]]:
     return {name: values for name, *values in parts}
 
 
+async def test_a_player_may_follow_a_link_into_the_bucket_and_nothing_else_may() -> None:
+    app = web.Application()
+    edge.guard(app)
+    pages.add_pages(app, media_origin="https://bucket.test")
+    async with TestClient(TestServer(app)) as client:
+        policy = directives((await client.get("/")).headers["Content-Security-Policy"])
+    assert policy["media-src"] == ["'self'", "https://bucket.test"]
+    assert [name for name, sources in policy.items() if "https://bucket.test" in sources] == ["media-src"]
+
+
 async def test_the_page_is_for_everyone_and_always_fresh(client: Client) -> None:
     response = await client.get("/")
     assert (response.status, response.content_type) == (200, "text/html")

@@ -9,13 +9,14 @@ import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from aiohttp import ClientError
 
-from domain import arrivals
+from domain import streams
 from domain.errors import Conflict
 from domain.files import MIB
 from domain.sweeper import Sweeper
@@ -24,8 +25,10 @@ from store.files import File
 from store.objects.local import LocalUpload
 from store.objects.objects import ObjectMissing, ObjectsAway
 from store.uploads import Upload
-from tests.support.apps import App, contents, running_app
+from tests.conftest import StorageIn
+from tests.support.apps import Answer, App, contents, running_app
 from tests.support.lessons import STRANGERS, make_course
+from tests.support.media import make
 from tests.support.sending import (
     PNG,
     TUS,
@@ -42,10 +45,14 @@ from tests.support.sending import (
 )
 from tests.support.waiting import until
 
+#: Where files lie, for what every place must do alike.
+everywhere = pytest.mark.parametrize("app", ["folder", "moto", "rclone"], indirect=True)
+
 
 @pytest.fixture
-async def app(database: str) -> AsyncIterator[App]:
-    async with running_app(database) as app:
+async def app(request: pytest.FixtureRequest, database: str, storage_in: StorageIn) -> AsyncIterator[App]:
+    """With its files in a folder, unless the test says `everywhere`."""
+    async with running_app(database, **await storage_in(getattr(request, "param", "folder"))) as app:
         yield app
 
 
@@ -76,6 +83,7 @@ async def test_the_server_says_what_it_speaks(app: App) -> None:
     assert "sha1" in answer.headers["Tus-Checksum-Algorithm"].split(",")
 
 
+@everywhere
 async def test_a_file_comes_in_pieces_and_is_read_whole(app: App) -> None:
     data = PNG + random.Random(1).randbytes(200_000)
     path = await begin(app, "kid", len(data), filename="Grün & <b>.png")
@@ -141,6 +149,8 @@ async def test_what_the_protocol_asks_of_a_request_is_asked(app: App) -> None:
         assert (answer.status, answer.error) == (400, "validation_failed")
     answer = await announce_with(app, "kid", 0, {"Upload-Defer-Length": "1"})
     assert (answer.status, answer.error) == (400, "validation_failed"), "one of both"
+    answer = await announce_with(app, "kid", 10, {"Upload-Concat": "partial"})
+    assert (answer.status, answer.error) == (400, "validation_failed")
     answer = await announce(app, "kid", 0)
     assert (answer.status, answer.error) == (400, "empty_file")
     assert await offset(app, "kid", path) == 0
@@ -170,6 +180,7 @@ async def test_more_than_was_announced_is_not_taken(app: App) -> None:
     assert await offset(app, "kid", path) <= len(PNG)
 
 
+@everywhere
 async def test_bytes_are_held_to_their_checksum(app: App) -> None:
     path = await begin(app, "kid", len(PNG))
     answer = await append(app, "kid", path, 0, b"x" * len(PNG), Upload_Checksum=sha1(PNG))
@@ -188,6 +199,7 @@ async def test_bytes_are_held_to_their_checksum(app: App) -> None:
     assert await bytes_of(app, UUID(path.rpartition("/")[2])) == PNG
 
 
+@everywhere
 async def test_what_came_before_a_connection_broke_stays(app: App) -> None:
     path = await begin(app, "kid", 3 * MIB)
 
@@ -206,6 +218,7 @@ async def test_what_came_before_a_connection_broke_stays(app: App) -> None:
     assert await bytes_of(app, UUID(path.rpartition("/")[2])) == PNG + bytes(3 * MIB - len(PNG))
 
 
+@everywhere
 async def test_whoever_comes_later_takes_over_from_a_request_that_hangs(app: App) -> None:
     path, gate = await begin(app, "kid", 2 * MIB), asyncio.Event()
 
@@ -227,17 +240,87 @@ async def test_whoever_comes_later_takes_over_from_a_request_that_hangs(app: App
 
 
 async def test_a_connection_from_which_nothing_comes_is_cut(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrivals, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(streams, "IDLE_SECONDS", 0.3)
     path, gate = await begin(app, "kid", 2 * MIB), asyncio.Event()
 
     async def hanging() -> AsyncIterator[bytes]:
         yield PNG
         await gate.wait()
 
-    answer = await append(app, "kid", path, 0, hanging())
+    with pytest.raises(ClientError):
+        await append(app, "kid", path, 0, hanging())
     gate.set()
-    assert (answer.status, answer.error) == (400, "body_too_slow")
     assert await offset(app, "kid", path) == len(PNG)
+
+
+async def test_a_connection_that_sends_a_byte_now_and_then_is_cut(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "RATE_SECONDS", 0.3)
+    path, sent = await begin(app, "kid", 2 * MIB), 0
+
+    async def trickling() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield PNG[:4_200]
+        while sent < 1_000:
+            sent += 1
+            await asyncio.sleep(0.01)
+            yield b"x"
+
+    monkeypatch.setattr(streams, "LOWEST_RATE", 100_000)
+    with pytest.raises(ClientError):
+        await append(app, "kid", path, 0, trickling())
+    assert 4_200 < await offset(app, "kid", path) < 5_000
+    monkeypatch.setattr(streams, "LOWEST_RATE", 0)
+    come, sent = await offset(app, "kid", path), 900
+    answer = await append(app, "kid", path, come, trickling())
+    assert answer.status == 204
+
+
+async def test_a_server_that_stops_takes_nothing_more_on_connections_that_are_there(app: App) -> None:
+    path = await begin(app, "kid", len(PNG))
+    app.uploads.stop()
+    for answer in (
+        await append(app, "kid", path, 0, PNG),
+        await announce(app, "kid", 10),
+        await app.call("kid", "POST", "/presigned-url", {"file_name": "x.png", "content_type": "image/png"}),
+    ):
+        assert (answer.status, answer.error, answer.headers["Retry-After"]) == (503, "unavailable", "1")
+    assert await offset(app, "kid", path) == 0
+
+
+async def test_a_request_that_waited_for_its_turn_while_the_server_stopped_is_answered(app: App) -> None:
+    path, gate = await begin(app, "kid", 2 * MIB), asyncio.Event()
+
+    async def hanging() -> AsyncIterator[bytes]:
+        yield PNG
+        await gate.wait()
+
+    first = asyncio.create_task(append(app, "kid", path, 0, hanging()))
+    await until(lambda: any(arrival.offset for arrival in app.uploads.arrivals))
+    second = asyncio.create_task(append(app, "kid", path, len(PNG), hanging()))
+
+    async with asyncio.timeout(10):
+        while not await app.pool.fetchval("SELECT lease_wanted FROM uploads"):  # noqa: ASYNC110  # the database sets none
+            await asyncio.sleep(0)
+    app.uploads.stop()
+    async with asyncio.timeout(20):
+        assert (await first).status == 503
+        assert (await second).status == 503
+    gate.set()
+    assert await offset(app, "kid", path) == len(PNG)
+
+
+async def test_what_a_client_knows_of_its_upload_stays_when_the_file_is_made_anew(app: App, tmp_path: Path) -> None:
+    # Live from a browser: it gets an index, and is of another size then.
+    film = make(tmp_path / "lesson.webm", seconds=2, live=True).read_bytes()
+    lesson_id = await app.book()
+    path = await begin(app, "teach", len(film), kind="recording", session_id=str(lesson_id), filename="lesson.webm")
+    assert (await append(app, "teach", path, 0, film)).status == 204
+    file = await settled(app, UUID(path.rpartition("/")[2]))
+    assert (file["state"], file["size"] == len(film)) == ("ready", False)
+    said = await app.call("teach", "HEAD", path, headers=TUS)
+    assert (said.headers["Upload-Length"], said.headers["Upload-Offset"]) == (str(len(film)), str(len(film)))
+    again = await append(app, "teach", path, len(film), b"")
+    assert (again.status, again.headers["Upload-Offset"]) == (204, str(len(film)))
 
 
 async def test_an_upload_is_its_owners_alone(app: App) -> None:
@@ -252,6 +335,7 @@ async def test_an_upload_is_its_owners_alone(app: App) -> None:
         assert (await app.call("kid", "HEAD", f"/uploads/{nobodys}", headers=TUS)).status == 404
 
 
+@everywhere
 async def test_an_upload_can_be_given_up(app: App) -> None:
     path = await begin(app, "kid", MIB)
     await append(app, "kid", path, 0, PNG)
@@ -262,9 +346,38 @@ async def test_an_upload_can_be_given_up(app: App) -> None:
     assert (answer.status, answer.error) == (404, "upload_not_found")
     assert await app.pool.fetchval("SELECT bytes FROM file_usage WHERE user_id = 'kid'") == 0
     await Sweeper(app.uploads).sweep()
-    whole = await send(app, "kid", PNG)
-    answer = await app.call("kid", "DELETE", f"/uploads/{whole}", headers=TUS)
-    assert (answer.status, answer.error) == (409, "upload_finished")
+
+
+async def test_a_document_gets_a_new_link_and_is_deleted_by_whoever_sent_it(app: App) -> None:
+    file_id = await send(app, "kid", PNG)
+    path = f"/uploads/{file_id}"
+    shown = await app.call("kid", "GET", path)
+    url = shown.body["url"]
+    async with app.client.get(url[url.index("/files/") :]) as response:
+        assert await response.read() == PNG
+    for method in ("GET", "DELETE"):
+        assert (await app.call("teach", method, path)).status == 404
+    assert (await app.call("kid", "DELETE", path)).status == 204
+    assert (await app.call("kid", "GET", path)).status == 404
+    async with app.client.get(url[url.index("/files/") :]) as response:
+        assert response.status == 404
+    assert await app.pool.fetchval("SELECT bytes FROM file_usage WHERE user_id = 'kid'") == 0
+    await Sweeper(app.uploads).sweep()
+    assert await app.uploads.objects.stat(f"document/{file_id}") is None
+
+
+async def test_a_file_that_a_recording_or_a_course_has_is_not_deleted_behind_its_back(app: App) -> None:
+    lesson_id, course_id = await app.book(), await make_course(app.pool)
+    sound = b"OggS" + bytes(5_000)
+    for file_id in (
+        await send(app, "teach", sound, kind="recording", session_id=str(lesson_id), filename="x.ogg"),
+        await send(app, "teach", sound, kind="content", course_id=str(course_id), type="audio", filename="x.ogg"),
+        await send(app, "teach", PNG, kind="thumbnail", course_id=str(course_id)),
+    ):
+        await app.pool.execute("UPDATE files SET state = 'ready' WHERE id = $1", file_id)
+        answer = await app.call("teach", "DELETE", f"/uploads/{file_id}")
+        assert (answer.status, answer.error) == (409, "file_in_use")
+        assert (await app.call("teach", "GET", f"/uploads/{file_id}")).body["url"] is None
 
 
 @pytest.mark.parametrize("content", [b"<html><script>", b"PK\x03\x04", b"%PDF-1.7", b"GIF89a"])
@@ -318,6 +431,7 @@ async def test_not_everything_is_on_its_way_at_once(app: App) -> None:
     assert statuses == [201] * 20 + [429]
 
 
+@everywhere
 async def test_what_nobody_finishes_is_swept(app: App) -> None:
     path = await begin(app, "kid", MIB)
     await append(app, "kid", path, 0, PNG)
@@ -332,6 +446,7 @@ async def test_what_nobody_finishes_is_swept(app: App) -> None:
     assert await app.pool.fetchval("SELECT count(*) FROM objects_to_delete") == 0
 
 
+@everywhere
 async def test_a_file_that_lies_whole_is_taken_though_its_worker_died_before_it_said_so(app: App) -> None:
     path = await begin(app, "kid", len(PNG))
     await append(app, "kid", path, 0, PNG[:4500])
@@ -347,21 +462,68 @@ async def test_a_file_that_lies_whole_is_taken_though_its_worker_died_before_it_
     assert await state_of(app, path) == "ready"
 
 
+async def test_every_answer_names_the_version(app: App) -> None:
+    path = await begin(app, "kid", len(PNG))
+    answers = {
+        200: await app.call("kid", "GET", path),
+        204: await append(app, "kid", path, 0, PNG),
+        401: await app.call(None, "PATCH", path),
+        404: await app.call("kid", "HEAD", f"/uploads/{uuid4()}", headers=TUS),
+        405: await app.call("kid", "PUT", "/uploads"),
+        412: await app.call("kid", "POST", "/uploads"),
+    }
+    for status, answer in answers.items():
+        assert (answer.status, answer.headers["Tus-Resumable"]) == (status, "1.0.0")
+    assert "Tus-Resumable" not in (await app.call("kid", "GET", "/profiles")).headers
+
+
+async def test_a_client_that_can_only_post_says_what_it_means(app: App) -> None:
+    path = await begin(app, "kid", len(PNG))
+    patch = {**TUS, "Content-Type": "application/offset+octet-stream", "X-HTTP-Method-Override": "PATCH"}
+    answer = await app.call("kid", "POST", path, data=PNG[:100], headers={**patch, "Upload-Offset": "0"})
+    assert (answer.status, answer.headers["Upload-Offset"]) == (204, "100")
+    answer = await app.call("kid", "POST", path, headers={**TUS, "X-HTTP-Method-Override": "HEAD"})
+    assert (answer.status, answer.headers["Upload-Offset"]) == (200, "100")
+    for wrong in ({}, {"X-HTTP-Method-Override": "PUT"}):
+        answer = await app.call("kid", "POST", path, headers={**TUS, **wrong})
+        assert (answer.status, answer.error) == (405, "method_not_allowed")
+        assert answer.headers["Allow"] == "DELETE,GET,HEAD,PATCH"
+    answer = await app.call("kid", "POST", path, headers={**TUS, "X-HTTP-Method-Override": "DELETE"})
+    assert answer.status == 204
+    assert (await app.call("kid", "HEAD", path, headers=TUS)).status == 404
+
+
 async def test_pages_of_other_sites_may_send(database: str) -> None:
+    asks = "authorization,content-type,tus-resumable,upload-length,upload-metadata,upload-offset,upload-checksum"
+    asks += ",x-http-method-override,upload-defer-length,upload-concat,x-request-id"
     async with running_app(database, cors_origins=("https://app.example",)) as app:
-        asked = {
-            "Origin": "https://app.example",
-            "Access-Control-Request-Method": "PATCH",
-            "Access-Control-Request-Headers": "authorization,tus-resumable,upload-offset,content-type",
-        }
-        answer = await app.call(None, "OPTIONS", f"/uploads/{uuid4()}", headers=asked)
-        assert answer.status == 200
-        assert answer.headers["Access-Control-Allow-Methods"] == "PATCH"
+
+        async def preflight(method: str, path: str, origin: str = "https://app.example") -> Answer:
+            asked = {
+                "Origin": origin,
+                "Access-Control-Request-Method": method,
+                "Access-Control-Request-Headers": asks,
+            }
+            return await app.call(None, "OPTIONS", path, headers=asked)
+
+        one = f"/uploads/{uuid4()}"
+        for method, path in (("POST", "/uploads"), *((method, one) for method in ("HEAD", "PATCH", "DELETE", "POST"))):
+            answer = await preflight(method, path)
+            assert answer.status == 200, answer
+            assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+            assert answer.headers["Access-Control-Allow-Methods"] == method
+            assert set(asks.split(",")) <= set(answer.headers["Access-Control-Allow-Headers"].lower().split(","))
+        assert (await preflight("PATCH", one, "https://evil.example")).status == 403
         answer = await app.call(None, "OPTIONS", "/uploads")
         assert (answer.status, answer.headers["Tus-Version"]) == (204, "1.0.0")
-        answer = await announce_with(app, "kid", 10, {"Origin": "https://app.example"})
-        exposed = answer.headers["Access-Control-Expose-Headers"].lower()
-        assert {"location", "upload-offset", "tus-resumable"} <= set(exposed.split(","))
+        made = await announce_with(app, "kid", 10, {"Origin": "https://app.example"})
+        refused = await announce_with(app, "kid", 0, {"Origin": "https://app.example"})
+        for answer in (made, refused):
+            assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+            exposed = set(answer.headers["Access-Control-Expose-Headers"].lower().split(","))
+            may_read = "location,retry-after,tus-resumable,tus-version,tus-extension,tus-max-size"
+            may_read += ",upload-offset,upload-length,upload-metadata,upload-expires"
+            assert set(may_read.split(",")) <= exposed
 
 
 class Unwilling:
@@ -375,6 +537,7 @@ class Unwilling:
             raise Conflict("There is one already.", code="recording_has_file")
 
 
+@everywhere
 async def test_a_file_that_is_not_wanted_in_the_end_fails(app: App) -> None:
     app.uploads.hooks["document"] = Unwilling()
     path = await begin(app, "kid", len(PNG))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from aiobotocore.session import get_session
 
 from store.objects.local import LocalStore
 from store.objects.objects import ObjectStore
 from store.objects.s3 import S3Store
-from tests.support.buckets import BUCKET, ENVIRONMENT, S3Server
+from tests.support.buckets import BUCKET, ENVIRONMENT, S3Servers
 
 KINDS = ("local", "moto", "rclone")
 
@@ -20,33 +19,20 @@ KINDS = ("local", "moto", "rclone")
 NewStore = Callable[[], ObjectStore]
 
 
-@pytest.fixture(scope="session")
-def s3_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, S3Server]]:
-    servers = {kind: S3Server(kind, tmp_path_factory.mktemp(kind)) for kind in KINDS if kind != "local"}
-    for server in servers.values():
-        server.start()
-    yield servers
-    for server in servers.values():
-        server.kill()
-
-
 @pytest.fixture(params=KINDS)
 async def new_store(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_servers: S3Servers
 ) -> AsyncIterator[NewStore]:
     if request.param == "local":
         yield lambda: LocalStore(tmp_path / "files")
         return
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    server: S3Server = request.getfixturevalue("s3_servers")[request.param]
-    if request.param == "moto":
-        async with get_session().create_client("s3", endpoint_url=server.url) as s3:
-            await s3.create_bucket(Bucket=BUCKET)
+    url = await s3_servers.url(request.param)
     async with AsyncExitStack() as stack:
 
         def new() -> ObjectStore:
-            store = S3Store(BUCKET, f"test-{id(stack):x}", endpoint_url=server.url)
+            store = S3Store(BUCKET, f"test-{id(stack):x}", endpoint_url=url)
             stack.push_async_callback(store.close)
             return store
 

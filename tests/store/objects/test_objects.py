@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
+import socket
 from datetime import UTC
+from io import BytesIO
 from pathlib import Path
 
 import aiohttp
@@ -14,10 +17,10 @@ from yarl import URL
 
 from store.objects import local, s3
 from store.objects.local import LocalStore
-from store.objects.objects import ObjectMissing, ObjectsAway, ObjectStore
+from store.objects.objects import CACHE_CONTROL, ObjectMissing, ObjectsAway, ObjectStore
 from store.objects.s3 import PART_BYTES, S3Store
 from tests.store.objects.conftest import NewStore
-from tests.support.buckets import ENVIRONMENT
+from tests.support.buckets import BUCKET, ENVIRONMENT, S3Servers
 from tests.support.processes import HOST, free_port
 
 KEY = "recordings/0190c0de.webm"
@@ -169,24 +172,68 @@ async def test_a_signed_link_serves_the_file_under_our_headers(store: ObjectStor
     async with aiohttp.ClientSession() as browser, browser.get(signed) as answer:
         assert answer.status == 200
         assert await answer.read() == b"0123456789"
+        assert answer.headers["Content-Type"] == "video/webm"
+        assert answer.headers["Content-Disposition"] == 'inline; filename="a.webm"'
+        assert answer.headers["Cache-Control"] == CACHE_CONTROL
 
 
 async def test_a_place_that_is_there_says_so(store: ObjectStore) -> None:
     await store.check()
 
 
-async def test_a_bucket_that_cannot_be_reached_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials, and no second try."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
-    store = S3Store("lessons", endpoint_url=f"http://{HOST}:{free_port()}")
+
+
+async def is_away(store: ObjectStore, why: str) -> None:
+    """It says so to whoever asks, and to whoever has a file."""
     try:
-        with pytest.raises(ObjectsAway, match="cannot be reached"):
+        with pytest.raises(ObjectsAway, match=why):
             await store.check()
         with pytest.raises(ObjectsAway):
             await store.begin(KEY, "video/webm")
+        with pytest.raises(ObjectsAway):
+            await got(store, KEY)
     finally:
         await store.close()
+
+
+@pytest.mark.usefixtures("aws")
+async def test_a_bucket_that_cannot_be_reached_is_away() -> None:
+    await is_away(S3Store("lessons", endpoint_url=f"http://{HOST}:{free_port()}"), "cannot be reached")
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize("kind", ["moto", "rclone"])
+async def test_a_bucket_that_does_not_exist_is_away_and_named(s3_servers: S3Servers, kind: str) -> None:
+    await is_away(S3Store("les-sons", endpoint_url=await s3_servers.url(kind)), "there is no bucket les-sons")
+
+
+@pytest.mark.usefixtures("aws")
+async def test_a_bucket_of_others_is_away_and_says_why(s3_servers: S3Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = await s3_servers.url("rclone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret-key")
+    await is_away(S3Store(BUCKET, endpoint_url=url), f"{BUCKET} may not be used")
+
+
+@pytest.mark.usefixtures("aws")
+async def test_a_bucket_without_credentials_is_away_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    await is_away(S3Store(BUCKET, endpoint_url=f"http://{HOST}:{free_port()}"), "Unable to locate credentials")
+
+
+@pytest.mark.usefixtures("aws")
+async def test_a_bucket_that_does_not_answer_is_away_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "READ_SECONDS", 0.1)
+    with socket.create_server((HOST, 0)) as silent:
+        await is_away(S3Store(BUCKET, endpoint_url=f"http://{HOST}:{silent.getsockname()[1]}"), "Read timeout")
 
 
 async def test_a_folder_that_cannot_be_written_to_is_away(tmp_path: Path) -> None:
@@ -230,7 +277,7 @@ async def test_an_upload_whose_end_got_no_answer_can_be_ended_again(new_store: N
         pytest.skip("a folder always answers")
     state = await store.begin(KEY, "video/webm")
     upload_id = json.loads(state)["upload_id"]
-    etag = await store.put_part(KEY, upload_id, 1, b"all of it")
+    etag = await store.put_part(KEY, upload_id, 1, BytesIO(b"all of it"))
 
     await store.complete(KEY, upload_id, [etag])
     await store.complete(KEY, upload_id, [etag])
@@ -243,3 +290,50 @@ async def test_when_a_file_was_written_can_be_said_in_http(store: ObjectStore) -
     stat = await store.stat(KEY)
     assert stat is not None
     assert stat.modified_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize("new_store", ["rclone"], indirect=True)
+@pytest.mark.parametrize("end", ["keep", "finish", "drop"])
+async def test_only_so_many_uploads_gather_parts_at_a_time_and_the_next_waits_for_its_turn(
+    new_store: NewStore, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "MAX_GATHERING", 1)
+    store = new_store()
+    first = await store.resume(KEY, await store.begin(KEY, "video/webm"))
+    await first.write(b"first")
+    state = await store.begin(f"{KEY}.next", "video/webm")
+    waits = asyncio.create_task(store.resume(f"{KEY}.next", state))
+    await asyncio.sleep(0)
+    assert not waits.done()
+
+    if end == "keep":
+        await first.keep()
+    elif end == "finish":
+        await first.finish()
+    first.drop()
+    first.drop()
+
+    second = await waits
+    monkeypatch.setattr(s3, "TURN_SECONDS", 0.01)
+    with pytest.raises(ObjectsAway, match="too many"):
+        await store.resume(f"{KEY}.next", state)
+    await second.write(b"second")
+    await second.finish()
+    assert await got(store, f"{KEY}.next") == b"second"
+
+
+@pytest.mark.parametrize("new_store", ["rclone"], indirect=True)
+async def test_an_upload_that_cannot_go_on_takes_nobodys_turn(
+    new_store: NewStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "MAX_GATHERING", 1)
+    monkeypatch.setattr(s3, "TURN_SECONDS", 0.01)
+    store = new_store()
+    upload = await store.resume(KEY, await store.begin(KEY, "video/webm"))
+    await upload.write(b"half")
+    state = await upload.keep()
+    await store.give_up(KEY, state)
+
+    for _ in range(2):
+        with pytest.raises(ObjectMissing):
+            await store.resume(KEY, state)

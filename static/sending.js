@@ -1,0 +1,120 @@
+/** Sending the file of a recording: choosing it, how far it has come, and going on after a reload. */
+
+import { byId, setText } from "./dom.js";
+import { giveUp, sendFile } from "./uploads.js";
+import { fileSize } from "./words.js";
+
+/** A file is known again by these; its content cannot be asked for before it is chosen. */
+const markOf = ({ name, size, lastModified }) => ({ name, size, lastModified });
+const isSame = (file, { name, size, lastModified }) => file.name === name && file.size === size && file.lastModified === lastModified;
+
+/**
+ * @param {{token: () => string, getState: Function, sent: () => void, toast: (sentence: string) => void}} acts
+ */
+export function openSending(acts) {
+  const input = byId("send-file");
+  const bar = byId("send-progress");
+  const line = byId("send-line");
+  const note = byId("send-note");
+  let chosenFor = null; // the id of the recording whose file is being chosen; null: one of its own
+  let under = null; //     {file, sent, abort: AbortController, path} of the file that is on its way
+  let problem = "";
+
+  const key = () => `encounters.upload.${acts.getState().session.id}.${acts.getState().me.userId}`;
+  /** What was begun, and may go on: {path, recordingId, name, size, lastModified}. */
+  const begun = {
+    get: () => JSON.parse(localStorage.getItem(key()) ?? "null"),
+    set: (upload) => localStorage.setItem(key(), JSON.stringify(upload)),
+    clear: () => localStorage.removeItem(key()),
+  };
+
+  async function send(file, recordingId) {
+    const { session } = acts.getState();
+    const known = begun.get();
+    const goesOn = known !== null && isSame(file, known);
+    if (known && !goesOn) giveUp(acts.token, known.path);
+    if (goesOn) recordingId = known.recordingId;
+    under = { file, sent: 0, abort: new AbortController(), path: goesOn ? known.path : null };
+    problem = "";
+    render(true);
+    try {
+      await sendFile(file, {
+        token: acts.token, path: under.path, signal: under.abort.signal,
+        about: { kind: "recording", session_id: session.id, recording_id: recordingId, filename: file.name, filetype: file.type },
+        begun(path) {
+          under.path = path;
+          begun.set({ ...markOf(file), path, recordingId });
+        },
+        progress(sent) {
+          under.sent = sent;
+          render(true);
+        },
+      });
+      begun.clear();
+      problem = "";
+      acts.toast(`${file.name} was sent. It can be watched in a moment.`);
+    } catch (error) {
+      if (under.abort.signal.aborted) {
+        if (under.path) giveUp(acts.token, under.path);
+        begun.clear();
+      } else {
+        problem = error.message;
+        if (!error.passing && error.status !== 401) begun.clear();
+      }
+    }
+    under = null;
+    render(true);
+    acts.sent();
+  }
+
+  function render(isHost) {
+    byId("sending").hidden = !isHost;
+    if (!isHost) return;
+    line.hidden = !under;
+    byId("send-choose").hidden = Boolean(under);
+    const left = under ? null : begun.get();
+    byId("send-forget").hidden = !left;
+    if (under) {
+      const { file, sent } = under;
+      bar.max = file.size;
+      bar.value = sent;
+      setText(byId("send-name"), file.name);
+      setText(byId("send-share"), `${fileSize(sent)} of ${fileSize(file.size)}`);
+      setText(note, problem);
+      return;
+    }
+    const goOn = left ? `“${left.name}” has not come all the way. Choose it again to go on where it stopped.` : "";
+    setText(note, [problem, goOn].filter(Boolean).join(" "));
+  }
+
+  input.addEventListener("change", () => {
+    const [file] = input.files;
+    input.value = ""; // the same file may be chosen once more
+    if (!file || under) return;
+    if (file.size) return void send(file, chosenFor).finally(() => { chosenFor = null; });
+    problem = "This file is empty.";
+    render(true);
+  });
+  byId("send-choose").addEventListener("click", () => { chosenFor = null; input.click(); });
+  byId("send-cancel").addEventListener("click", () => under?.abort.abort());
+  byId("send-forget").addEventListener("click", () => {
+    giveUp(acts.token, begun.get().path);
+    begun.clear();
+    render(true);
+    byId("send-choose").focus();
+  });
+
+  return {
+    render,
+    /** Asks for the file of a recording. */
+    choose(recordingId) {
+      if (under) {
+        problem = "One file at a time: wait for this one, or cancel it.";
+        render(true);
+        return;
+      }
+      chosenFor = recordingId;
+      input.click();
+    },
+  };
+}
