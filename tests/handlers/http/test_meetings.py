@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -84,7 +84,7 @@ async def test_only_the_host_makes_and_ends_one(app: App) -> None:
     assert await met(app, lesson_id) != meeting_id
 
 
-@pytest.mark.parametrize("meeting_id", ["", "x", str(uuid4()), "0" * 10_000])
+@pytest.mark.parametrize("meeting_id", ["", "x", "333a0e9b-62cf-4725-9d09-b95150f7195a", "0" * 10_000])
 async def test_a_meeting_that_is_none_is_not_found(app: App, meeting_id: str) -> None:
     for method, path, more in (("DELETE", "/meetings", {}), ("POST", "/attendees", {"user_id": "kid", "name": "Kid"})):
         answer = await app.call("teach", method, path, {"meeting_id": meeting_id, **more})
