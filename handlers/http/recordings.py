@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from domain.errors import Forbidden, NotFound, invalid
 from handlers.http.bodies import json_response
 from handlers.http.forms import receive_form
 from handlers.http.keys import DATABASE, LIVE, UPLOADS
-from handlers.http.links import links_of
+from handlers.http.links import Links, links_of
 from handlers.http.messages import entered
 from handlers.http.requests import identity_of, link, path_uuid, query_limit, query_text, query_word
 from store import recordings as store
@@ -60,10 +61,7 @@ async def index(request: web.Request) -> web.Response:
     found = await store.of_session(request.app[DATABASE], session.id, before=_cursor(request), limit=limit + 1)
     shown, links = found[:limit], await links_of(request)
     more = link(request, "next", cursor=str(shown[-1].id)) if len(found) > limit else None
-    documents = []
-    for recording in shown:
-        file_id = _watchable(recording)
-        documents.append(recordings.document(recording, None if file_id is None else links.read(file_id)))
+    documents = [_document(recording, _watchable(recording), links) for recording in shown]
     return json_response(documents, headers=more)
 
 
@@ -82,7 +80,7 @@ async def create(request: web.Request) -> web.Response:
         # Deleted, or looked through and refused, before this could be said.
         raise recordings.unknown_recording()
     return json_response(
-        recordings.document(recording, (await links_of(request)).read(file.id)),
+        _document(recording, file.id, await links_of(request)),
         status=201,
         headers={"Location": f"/sessions/{session.id}/recordings"},
     )
@@ -101,6 +99,12 @@ async def _entered(request: web.Request, refusal: Forbidden) -> tuple[Session, M
         return await entered(request)
     except Forbidden as refused:
         raise Forbidden(refusal.message, code=refused.code) from None
+
+
+def _document(recording: Recording, file_id: UUID | None, links: Links) -> dict[str, Any]:
+    if file_id is None:
+        return recordings.document(recording, None, None)
+    return recordings.document(recording, links.read(file_id), links.save(file_id))
 
 
 def _watchable(recording: Recording) -> UUID | None:
