@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 from uuid import UUID
 
 import structlog
@@ -52,6 +52,8 @@ KEEP_BYTES: Final = 16 * 1024 * 1024
 KEEP_SECONDS: Final = 10.0
 #: Seconds for making it last when the request ends.
 LAST_KEEP_SECONDS: Final = 10.0
+#: What whoever sent a file is told when the store does not have what came of it.
+LOST: Final = "What had come of it was lost; send it again."
 
 logger = structlog.get_logger(__name__)
 
@@ -181,10 +183,11 @@ class Arrival:
         if self._stored is not None:
             self._writing = True
             state, offset = await self._stored.keep(), self._offset
-            self._stored = None
             self._writing = False
         self._kept_at = time.monotonic()
         await self._write_down(offset, head, state)
+        if self._doors.objects.crowded:
+            self._drop()  # it is gone on with when the next bytes have come
 
     async def set_length(self, length: int) -> None:
         """Say how long the file is, of which nobody knew when it was announced.
@@ -233,6 +236,9 @@ class Arrival:
         except ObjectMissing:
             return await self._settle_missing()
         self._stored = None
+        found = await self._doors.objects.stat(self.file.key)
+        if found is None or found.size != self._offset:
+            await self._lose()
         self._show_progress()
         try:
             whole = await self._doors.complete(self.file, self._holder, size=self._offset, admission=admission)
@@ -305,6 +311,8 @@ class Arrival:
         if stored.offset < len(self._head):
             # So far it was only looked at.
             await self._write(stored, bytes(self._head[stored.offset :]))
+        if stored.offset != self._offset:
+            await self._lose()
         del self._head[HEAD_BYTES:]
         return stored
 
@@ -321,10 +329,14 @@ class Arrival:
     async def _settle_missing(self) -> File:
         """The store knows nothing of the upload: it was finished, or swept. Raises NotFound of the latter."""
         self._over = True
-        if await self._doors.lies_whole(self.file, self.upload):
-            return await self._doors.complete(self.file, self._holder, size=self.upload.length or 0)
-        await self._doors.fail(self.file.id, self.upload, "What had come of it was lost.")
-        raise rules.unknown_upload()
+        if not await self._doors.lies_whole(self.file, self.upload):
+            await self._lose()
+        return await self._doors.complete(self.file, self._holder, size=self.upload.length or 0)
+
+    async def _lose(self) -> NoReturn:
+        """What the store has is not what came: nothing is made of it."""
+        await self.give_up(LOST)
+        raise rules.unknown_upload(LOST)
 
     async def _refuse(self, error: EncountersError, checksum: Checksum | None = None) -> None:
         """The file is none that is taken: the upload is over, and nothing of it stays. Of more than was announced,
@@ -337,10 +349,13 @@ class Arrival:
     # Keeping
 
     async def _keep_now_and_then(self) -> None:
-        if not self.upload.resumable or self._stored is None:
+        if self._stored is None:
             return
-        if self._offset % KEEP_BYTES == 0 or time.monotonic() - self._kept_at >= KEEP_SECONDS:
+        late = time.monotonic() - self._kept_at >= KEEP_SECONDS
+        if self.upload.resumable and (late or self._offset % KEEP_BYTES == 0):
             await self.keep()
+        elif late and self._doors.objects.crowded:
+            await self.keep()  # for the others' sake
 
     def _pieces(self, chunk: bytes) -> Iterator[bytes]:
         """The chunk, cut where what came is made to last: a bucket has whole parts there, and nothing beside them."""

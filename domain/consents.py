@@ -7,7 +7,8 @@ back stops the recording that runs, in every session.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -89,7 +90,8 @@ async def require(connection: Connection, session: Session, *, actor_id: str) ->
 
 
 async def decide(live: Live, identity: Identity, ref: UUID | str, *, agreed: bool, user_id: str | None) -> Consent:
-    """Write down whether a person, oneself by default, agrees to be recorded. The host is told.
+    """Write down whether a person, oneself by default, agrees to be recorded. The host is told, and the person where
+    a guardian has said it.
 
     Who takes back what they agreed to stops the recording that runs. Raises NotFound, Forbidden.
     """
@@ -110,22 +112,40 @@ async def decide(live: Live, identity: Identity, ref: UUID | str, *, agreed: boo
         live.publish([stopped])
     if before is None or before.agreed != agreed:
         data = {"session_id": session.id, "userId": person.id, "name": name, "agreed": agreed}
-        live.tell_people([session.host_id], Event(name="recordingConsent", data=data))
+        told = {session.host_id} if person.id == identity.user_id else {session.host_id, person.id}
+        live.tell_people(list(told), Event(name="recordingConsent", data=data))
     return after
 
 
-async def listing(
-    executor: Executor, identity: Identity, ref: UUID | str, *, after: str | None, limit: int
-) -> tuple[Session, list[dict[str, Any]]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What was decided in a session, as far as somebody may know it, and the children in it for whom they decide."""
+
+    required: bool
+    people: Sequence[Mapping[str, Any]]
+    children: Sequence[Named]
+
+
+async def listing(executor: Executor, identity: Identity, ref: UUID | str, *, after: str | None, limit: int) -> Answers:
     """What was decided in a session: to its host of everybody, by their ids, to others of themselves and the children
-    whom they decide for. Raises NotFound, Forbidden."""
-    session, member = await access.enter(executor, ref, identity)
-    if member.is_host:
+    whom they decide for. A guardian sees it from outside, too. Raises NotFound, Forbidden."""
+    session = await sessions.find(executor, ref)
+    if session is None:
+        raise access.unknown_session()
+    child = session.student_id if session.booking_parent_id == identity.user_id else None
+    children = await consents.children_of(executor, session, identity.user_id, also=child, limit=MAX_NAMED)
+    try:
+        _, member = await access.enter(executor, ref, identity)
+    except Forbidden:
+        if not children:
+            raise
+        member = None
+    if member is not None and member.is_host:
         found = await consents.of_session(executor, session.id, after=after, limit=limit)
     else:
-        child = session.student_id if session.booking_parent_id == identity.user_id else None
         found = await consents.decided_for(executor, session.id, identity.user_id, also=child, after=after, limit=limit)
-    return session, [document(consent, name) for consent, name in found]
+    people = [document(consent, name) for consent, name in found]
+    return Answers(required=session.recording_consent, people=people, children=children)
 
 
 async def _asked(

@@ -191,7 +191,10 @@ def unknown_upload(reason: str | None = None) -> NotFound:
 
 
 def finished() -> Conflict:
-    return Conflict("The upload is finished.", code="upload_finished")
+    return Conflict(
+        "The upload is finished: ask for it to see what became of it, and send another file as a new one.",
+        code="upload_finished",
+    )
 
 
 def in_use() -> Conflict:
@@ -199,7 +202,11 @@ def in_use() -> Conflict:
 
 
 def taken_over() -> Locked:
-    return Locked("Somebody else is sending to this upload.", code="upload_locked", retry_after=1)
+    return Locked(
+        "Another request is sending to this upload; ask in a moment how far it has come, and go on from there.",
+        code="upload_locked",
+        retry_after=1,
+    )
 
 
 def type_named(limits: Limits, mime: str) -> FileType | None:

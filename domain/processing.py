@@ -17,9 +17,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import structlog
@@ -29,7 +31,7 @@ from domain.errors import EncountersError
 from domain.uploads import Uploads
 from media.job import Facts, Job
 from media.pool import SECONDS as MEDIA_SECONDS
-from media.pool import Broken, MediaPool, SourceAway, Unreadable
+from media.pool import Broken, MediaPool, SourceAway, SourceGone, Unreadable
 from store import files, uploads
 from store.errors import Away, translated
 from store.files import File
@@ -40,12 +42,18 @@ RENEW_SECONDS: Final = 8.0
 #: Seconds between two looks of a worker for files that others left, about.
 LOOK_SECONDS: Final = 10.0
 JITTER: Final = 0.2
-#: How often a file is begun that no worker came to the end of.
+#: How often a file is begun whose process, or whose worker, was killed each time.
 MAX_TRIES: Final = 3
 #: Seconds after which objects go that were written and not kept: longer than any file takes.
 ABANDONED_SECONDS: Final = 6 * 3600.0
-#: Seconds after which a file is begun again that could not be worked on, for no fault of its own or perhaps so.
+#: Seconds after which a file is begun again that could not be worked on, for no fault of its own or perhaps so; and,
+#: where nobody knows when it could, the most of them: it waits as long again as it has waited.
 AGAIN_SECONDS: Final = 30.0
+MAX_AGAIN_SECONDS: Final = 3600.0
+#: Bytes that stay free on the disk: the database that comes with the server may write to it, too.
+RESERVE_BYTES: Final = 512 * 1024 * 1024
+#: Seconds for which the bytes of a file stay that failed here, though nobody can read them: somebody may find out why.
+KEPT_SECONDS: Final = 7 * 86_400.0
 #: What a file may become when it is written anew: a share of what it was, and bytes for its index.
 WRITTEN_SHARE: Final = 1.2
 WRITTEN_BYTES: Final = 64 * 1024 * 1024
@@ -59,13 +67,18 @@ MUXERS: Final[Mapping[str, str]] = {
     "audio/mp4": "ipod",
 }
 #: What people are told of a file that three workers did not come to the end of.
-NOT_THROUGH: Final = "The file could not be looked through."
+NOT_THROUGH: Final = "The file could not be checked; send it again, or as MP4."
+GONE: Final = "The file was lost; send it again."
 
 logger = structlog.get_logger(__name__)
 
 
 class _Lost(Exception):
     """The file is another worker's by now, or gone."""
+
+
+class _NoRoom(Exception):
+    """What the file would be written anew as does not fit on the disk."""
 
 
 class Processing:
@@ -93,8 +106,11 @@ class Processing:
                 await self._task
 
     async def work(self) -> int:
-        """Look through every file that nobody else does; how many those were. Where something is away that has nothing
-        to do with the file it ends, and the file is put off: that was no try. Raises Away of the database."""
+        """Look through every file that nobody else does; how many those were. Raises Away of the database.
+
+        Where something is away that has nothing to do with the file it ends, and the file is put off: that was no try,
+        and neither is what nobody has foreseen. Only a process that was killed is one.
+        """
         total = 0
         holder = uuid4()
         while (file := await files.claim_to_look_through(self._pool, holder, seconds=LEASE_SECONDS)) is not None:
@@ -102,13 +118,23 @@ class Processing:
                 await self._process(file, holder)
             except _Lost:
                 logger.info("processing.lost", file=str(file.id))
-            except (Away, SourceAway, OSError) as error:
+            except Away as error:
                 logger.info("processing.waits", file=str(file.id), reason=str(error))
                 await files.put_off(self._pool, file.id, holder, seconds=AGAIN_SECONDS, counts=False)
                 break
+            except (SourceAway, OSError) as error:
+                logger.info("processing.waits", file=str(file.id), reason=str(error))
+                await files.put_off(self._pool, file.id, holder, seconds=_pause(file), counts=False)
+                break
+            except _NoRoom as error:  # a smaller one may have it
+                logger.warning("processing.no_room", file=str(file.id), reason=str(error))
+                await files.put_off(self._pool, file.id, holder, seconds=_pause(file), counts=False)
             except Broken as error:
                 logger.warning("processing.broken", file=str(file.id), reason=str(error), tries=file.tries)
                 await files.put_off(self._pool, file.id, holder, seconds=AGAIN_SECONDS, counts=True)
+            except Exception:
+                logger.exception("processing.failed", file=str(file.id))
+                await files.put_off(self._pool, file.id, holder, seconds=_pause(file), counts=False)
             total += 1
         return total
 
@@ -135,9 +161,11 @@ class Processing:
                     shutil.rmtree(left, ignore_errors=True)
 
     async def _process(self, file: File, holder: UUID) -> None:
-        """Raises _Lost, Away, SourceAway, OSError, Broken."""
+        """Raises _Lost, _NoRoom, Away, SourceAway, OSError, Broken."""
         if file.tries > MAX_TRIES:
-            await self._fail(file, holder, NOT_THROUGH)
+            await self._fail(file, holder, NOT_THROUGH, kept_seconds=KEPT_SECONDS)
+            # Whoever runs the server may still get at it, for as long.
+            logger.warning("processing.given_up", file=str(file.id), key=file.key)
             return
         renewing = asyncio.create_task(self._renew_forever(file, holder), name="processing-lease")
         looking = asyncio.create_task(self._look_through(file, holder), name="processing-file")
@@ -148,6 +176,11 @@ class Processing:
             await looking
         except Unreadable as unreadable:
             await self._fail(file, holder, str(unreadable))
+        except SourceGone as gone:
+            # Where files are kept knows better whether it is all there. Raises Away, where it is not.
+            if await self._objects.stat(file.key) is not None:
+                raise SourceAway("the file was not seen where it lies") from gone
+            await self._fail(file, holder, GONE)
         except EncountersError as error:
             # Those whose purpose it serves do not want it, as it turns out.
             await self._fail(file, holder, error.message)
@@ -178,16 +211,19 @@ class Processing:
         await asyncio.to_thread(partial(self._folder.mkdir, parents=True, exist_ok=True))
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
         try:
+            source = await self._objects.source(file.key, seconds=int(MEDIA_SECONDS) + 60)
+            max_written_bytes = int(file.size * WRITTEN_SHARE) + WRITTEN_BYTES
+            await asyncio.to_thread(_check_room, folder, source, max_written_bytes)
             thumbnail, remuxed = folder / "thumbnail.jpg", folder / f"remuxed.{found.extension}"
             muxer = MUXERS.get(file.mime)
             facts = await self._media.run(
                 Job(
-                    source=await self._objects.source(file.key, seconds=int(MEDIA_SECONDS) + 60),
+                    source=source,
                     demuxer=found.demuxer,
                     thumbnail=str(thumbnail) if found.family == "video" else None,
                     remuxed=str(remuxed) if muxer else None,
                     muxer=muxer,
-                    max_written_bytes=int(file.size * WRITTEN_SHARE) + WRITTEN_BYTES,
+                    max_written_bytes=max_written_bytes,
                 )
             )
             new_key = await self._put(file, remuxed, file.mime) if facts.was_remuxed else None
@@ -244,12 +280,29 @@ class Processing:
         if shown is not None:
             shown()
 
-    async def _fail(self, file: File, holder: UUID, reason: str) -> None:
+    async def _fail(self, file: File, holder: UUID, reason: str, *, kept_seconds: float = 0.0) -> None:
         with translated():
             async with self._pool.acquire() as connection, connection.transaction():
                 if await files.locked_by_holder(connection, file.id, holder) is None:
                     raise _Lost
                 failed = await files.save_failed(connection, file.id, reason)
+                if kept_seconds:
+                    await files.delete_object_later(connection, failed.key, seconds=kept_seconds)
                 shown = await self._uploads.moved_to_failed(connection, failed)
         if shown is not None:
             shown()
+
+
+def _pause(file: File) -> float:
+    """Seconds to wait with a file that has waited since it came in: as long again."""
+    waited = (datetime.now(UTC) - file.updated_at).total_seconds()
+    return min(max(waited, AGAIN_SECONDS), MAX_AGAIN_SECONDS)
+
+
+def _check_room(folder: Path, source: str, written_bytes: int) -> None:
+    """Raises _NoRoom where so many bytes could not be written into the folder, and from there among the objects."""
+    # Objects that have a path may lie on the same disk.
+    needed = written_bytes * (1 if urlsplit(source).scheme in ("http", "https") else 2) + RESERVE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise _NoRoom(f"{folder} has {free} bytes left, and {needed} are needed")

@@ -80,13 +80,15 @@ def offset_in(spans: Sequence[Span], at: datetime) -> tuple[Span, float] | None:
     return None
 
 
-def document(recording: Recording, url: str | None) -> dict[str, Any]:
-    """A recording in a list; `url` is the signed link to its file, None while there is nothing to see."""
+def document(recording: Recording, url: str | None, download_url: str | None) -> dict[str, Any]:
+    """A recording in a list, with the signed links to its file: to watch it and to save it, None while there is nothing
+    to see."""
     return {
         "id": recording.id,
         "session_id": recording.session_id,
         "uploaded_by": recording.uploaded_by,
         "url": url,
+        "download_url": download_url,
         "file_name": recording.file_name,
         "file_size_bytes": recording.file_size_bytes,
         "duration_seconds": recording.duration_seconds,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 from domain.errors import EncountersError, TooSlow
@@ -25,9 +26,11 @@ class Checksum(Protocol):
 
 
 class Stream:
-    """What one request sends. One task reads from it; others may break that off."""
+    """What one request sends. One task reads from it; others may break that off. `clock`: seconds, by which it is seen
+    how slowly it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._waiting: asyncio.Timeout | None = None
         self._broken_off: EncountersError | None = None
         #: Since the rate was looked at last. What is done with the bytes in between is not the sender's time.
@@ -46,8 +49,7 @@ class Stream:
         Raises TooSlow, what it was broken off with, and what `chunks` raises.
         """
         self._check()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = self._clock()
         try:
             async with asyncio.timeout(IDLE_SECONDS) as self._waiting:
                 chunk = await anext(chunks, b"")
@@ -56,7 +58,7 @@ class Stream:
             raise TooSlow(f"Nothing came for {IDLE_SECONDS:g} seconds.") from None
         finally:
             self._waiting = None
-        self._waited += loop.time() - began
+        self._waited += self._clock() - began
         self._came += len(chunk)
         if chunk and self._waited >= RATE_SECONDS:
             if self._came < LOWEST_RATE * self._waited:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -23,13 +23,7 @@ import structlog
 
 from domain import files as rules
 from domain.arrivals import LEASE_SECONDS, Arrival
-from domain.errors import (
-    BadRequest,
-    EncountersError,
-    Locked,
-    TooManyRequests,
-    Unavailable,
-)
+from domain.errors import BadRequest, EncountersError, Locked, TooManyRequests, Unavailable
 from domain.files import Limits
 from domain.identity import Identity
 from domain.live import Live
@@ -213,8 +207,13 @@ class Uploads:
         """As :meth:`find`, with nobody writing any more: how far it has come is how far it will stay."""
         file, upload = await self.find(identity, file_id)
         deadline = time.monotonic() + TAKE_OVER_SECONDS
-        # Whoever writes may be on another worker: the database is where they meet.
-        while upload is not None and await uploads.want(self.pool, file_id) and time.monotonic() < deadline:
+        # Whoever writes may be on another worker: the database is where they meet. What cannot resume is left alone.
+        while (
+            upload is not None
+            and upload.resumable
+            and await uploads.want(self.pool, file_id)
+            and time.monotonic() < deadline
+        ):
             await asyncio.sleep(TAKE_OVER_LOOK_SECONDS)
             file, upload = await self.find(identity, file_id)
         if upload is not None:
@@ -239,6 +238,8 @@ class Uploads:
                 raise rules.taken_over()
             await uploads.want(self.pool, file.id)
             await asyncio.sleep(TAKE_OVER_LOOK_SECONDS)
+        # As whoever wrote before left it: its type may be known by now.
+        file = await files.find(self.pool, file.id) or file
         arrival = Arrival(self, file, upload, holder)
         if self._stopped:  # meanwhile
             arrival.interrupt(_leaving())
@@ -301,6 +302,16 @@ class Uploads:
         _show(shown)
         if upload is not None and upload.state is not None:
             await self.give_up(file.key, upload.state)
+
+    @contextlib.asynccontextmanager
+    async def given_up_on_error(self, file: File) -> AsyncIterator[None]:
+        """Around what is done with a file that nobody else knows of yet: should that fail, nobody can go on with it."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(Away):  # it expires, then
+                await self.fail(file.id, None, TERMINATED)
+            raise
 
     async def give_up(self, key: str, state: str) -> None:
         """Remove what an upload has written, which is noted as to go: what cannot be reached now, the sweeper will."""

@@ -39,9 +39,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts, or why there are none: the file's `problem`, in words for whoever sent it, or what is `away` that has
-    nothing to do with the file."""
+    """Facts, or why there are none: the file's `problem`, in words for whoever sent it, that it is `gone`, or what is
+    `away` that has nothing to do with the file."""
 
     facts: Facts | None = None
     problem: str | None = None
+    gone: bool = False
     away: str | None = None

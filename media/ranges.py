@@ -88,7 +88,12 @@ class _Ranges(io.RawIOBase):
         if count <= 0:
             return 0
         with _told_apart(), self._asked(self._place, self._place + count) as answer:
+            # By the header, not by the status: servers there are that say 200 of a part, and which one it is.
+            if self._place and not answer.headers.get("Content-Range", "").startswith(f"bytes {self._place}-"):
+                raise Unreachable("what was asked for from its middle came from its beginning")
             data = answer.read(count)
+        if not data:
+            raise Unreachable("the answer broke off")  # none at all would be the file's end
         view[: len(data)] = data
         self._place += len(data)
         return len(data)

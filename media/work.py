@@ -30,13 +30,22 @@ THUMBNAIL_MAX_WIDTH: Final = 640
 THUMBNAIL_MAX_HEIGHT: Final = 1280
 #: Pictures that are decoded in search of one.
 THUMBNAIL_TRIES: Final = 120
+#: Threads of a decoder: more of them would only use up the processor's seconds faster than the clock's.
+DECODER_THREADS: Final = 1
+#: Seconds of the processor between the signal that says that they are used up, and the one that says nothing.
+LAST_SECONDS: Final = 5
 #: Most pixels a picture may have: what its decoder would take memory for.
 MAX_PIXELS: Final = 8192 * 8192
 #: Nothing lasts longer: a file that says so was made to.
 MAX_SECONDS: Final = 7 * 86_400
 
 #: What is said where a file cannot be written for reasons of this machine's.
-_MACHINE_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE})
+_MACHINE_ERRORS: Final = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE),
+        *(errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO, errno.ENOTCONN),
+    }
+)
 #: Atoms that are looked at in search of the index.
 MAX_ATOMS: Final = 1_000
 
@@ -56,7 +65,7 @@ def main() -> int:
     except _Unfit as unfit:
         answer = Answer(problem=str(unfit))
     except Gone:
-        answer = Answer(problem="The file is gone.")
+        answer = Answer(gone=True)
     except Unreachable as error:
         answer = Answer(away=str(error))
     except MemoryError:  # FFmpeg's own is one
@@ -76,7 +85,8 @@ def main() -> int:
 def _take(limits: Limits) -> None:
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds))
+    # SIGXCPU at the first: it tells from whatever else may kill. At the second, SIGKILL (setrlimit(2)).
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + LAST_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -170,6 +180,17 @@ def _begins_with_its_index(job: Job) -> bool:
     return True
 
 
+@contextmanager
+def _writing() -> Iterator[None]:
+    """What goes on in here writes: EIO, which demuxers say of broken files as well, is then the disk's."""
+    try:
+        yield
+    except (av.error.FFmpegError, OSError) as error:
+        if getattr(error, "errno", None) == errno.EIO:
+            raise Unreachable(_said(error)) from error
+        raise
+
+
 def _remux(job: Job) -> None:
     """The same packets once more, with an index in front, a duration, and cues."""
     assert job.remuxed is not None
@@ -179,7 +200,10 @@ def _remux(job: Job) -> None:
         for packet in container.demux([container.streams[index] for index in kept]):
             if packet.dts is not None:
                 packet.stream = kept[packet.stream.index]
-                target.mux(packet)
+                with _writing():
+                    target.mux(packet)
+        with _writing():
+            target.close()
 
 
 def _thumbnail(job: Job, seconds: float | None) -> bool:
@@ -190,6 +214,7 @@ def _thumbnail(job: Job, seconds: float | None) -> bool:
         video, _ = _streams(container)
         # Each picture has a size of its own, whatever the file said of them all.
         video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        video.codec_context.thread_count = DECODER_THREADS
         picture = None
         for tried, frame in enumerate(container.decode(video)):
             picture = frame
@@ -202,6 +227,7 @@ def _thumbnail(job: Job, seconds: float | None) -> bool:
     with av.open(job.thumbnail, "w", format="mjpeg") as target:
         stream = target.add_stream("mjpeg", rate=1)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p"
+        stream.codec_context.thread_count = DECODER_THREADS
         small = picture.reformat(width=width, height=height, format="yuvj420p")
         small.pts = None
         for packet in (*stream.encode(small), *stream.encode()):

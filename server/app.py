@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -43,6 +44,7 @@ from realtime.transport import EncountersNamespace, SocketServer
 from server.settings import Settings
 from store import database
 from store.errors import Away, translated
+from store.installation import Installation
 from store.objects.local import LocalStore
 from store.objects.objects import ObjectStore
 from store.objects.s3 import S3Store
@@ -105,7 +107,7 @@ def build(
         )
         listed += routes.demo_routes()
     routes.apply(app, settings.cors_origins, listed)
-    pages.add_pages(app, media_origin=_bucket_origin(settings))
+    pages.add_pages(app, media_origin=partial(_media_origin, app))
     app[SOCKETS].attach(app, SOCKET_PATH)
     for route in app.router.routes():
         if route.resource is not None and route.resource.canonical == SOCKET_PATH:
@@ -194,7 +196,7 @@ async def _meetings(app: web.Application, *, settings: Settings) -> AsyncIterato
 
 
 async def _files(app: web.Application, *, settings: Settings) -> AsyncIterator[None]:
-    objects = _objects(settings)
+    objects = _objects(settings, Installation(app[keys.DATABASE]))
     await _try_storage(objects)
     uploads = Uploads(
         app[keys.LIVE],
@@ -235,24 +237,27 @@ async def _recordings(app: web.Application, *, days: int) -> AsyncIterator[None]
     await keeper.close()
 
 
-def _bucket_origin(settings: Settings) -> str | None:
-    """Where links to files lead on to; None: they are served here."""
-    if settings.storage_url is None or urlsplit(settings.storage_url).scheme != "s3":
+async def _media_origin(app: web.Application) -> str | None:
+    """Where links to files lead on to; None: they are served here, or nobody can say where just now."""
+    try:
+        async with asyncio.timeout(READINESS_SECONDS):
+            return await app[keys.UPLOADS].objects.origin()
+    except (Away, TimeoutError):
         return None
-    if settings.s3_endpoint_url is None:
-        return "https://*.amazonaws.com"
-    endpoint = urlsplit(settings.s3_endpoint_url)
-    return f"{endpoint.scheme}://{endpoint.netloc}"
 
 
-def _objects(settings: Settings) -> ObjectStore:
+def _objects(settings: Settings, installation: Installation) -> ObjectStore:
     """Where files are kept."""
     if settings.storage_url is None:
-        return LocalStore(settings.data_dir / FILES_FOLDER)
+        with suppress(OSError):  # the storage says what is wrong
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        return LocalStore(settings.data_dir / FILES_FOLDER, installation)
     parts = urlsplit(settings.storage_url)
     if parts.scheme == "file":
-        return LocalStore(Path(unquote(parts.path)))
-    return S3Store(parts.netloc, parts.path, endpoint_url=settings.s3_endpoint_url)
+        return LocalStore(Path(unquote(parts.path)), installation)
+    return S3Store(
+        parts.netloc, parts.path, endpoint_url=settings.s3_endpoint_url, folder=settings.data_dir / WORK_FOLDER
+    )
 
 
 async def _notifier(app: web.Application, *, days: int) -> AsyncIterator[None]:

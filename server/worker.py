@@ -22,6 +22,10 @@ from server.settings import Settings
 ANSWERS_SHARE: Final = 0.15
 #: Seconds that an HTTP connection may be idle between requests: longer than load balancers keep theirs.
 KEEPALIVE_SECONDS: Final = 75.0
+#: Seconds for which the rest of a body is read and thrown away that was refused in its middle. Who closes as it comes
+#: takes the answer away from whoever has not read it yet, and most read it when they have sent everything: a piece of a
+#: file, on a slow line.
+LINGER_SECONDS: Final = 120.0
 #: Connections that the kernel holds while the worker is busy.
 LISTEN_BACKLOG: Final = 1024
 #: When the garbage collector looks: messages come and go by the thousand without a cycle among them, and a look at what
@@ -60,6 +64,7 @@ async def running(app: web.Application, settings: Settings) -> AsyncIterator[web
         handle_signals=False,
         shutdown_timeout=patience,
         keepalive_timeout=KEEPALIVE_SECONDS,
+        lingering_time=LINGER_SECONDS,
     )
     await runner.setup()
     gc.collect()

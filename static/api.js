@@ -131,12 +131,17 @@ export function removeRecording(token, ref, id) {
   return call(`/sessions/${at(ref)}/recordings/${at(id)}`, { method: "DELETE", token });
 }
 
-/** userId → whether they agree to be recorded: of everybody to the host, to others of those whom they decide for. */
+/**
+ * `{required, consents: {userId → whether they agree}, children: [{userId, name}]}`: consents of everybody to the host,
+ * to others of those whom they decide for, who are themselves and the children.
+ */
 export async function consents(token, ref) {
-  const found = {};
+  const found = { required: false, consents: {}, children: [] };
   for (let path = `/sessions/${at(ref)}/recording-consent`; path;) {
     const { answer, next } = await answerOf(path, { token });
-    for (const { user_id: userId, agreed } of answer.people) found[userId] = agreed;
+    for (const { user_id: userId, agreed } of answer.people) found.consents[userId] = agreed;
+    found.required = answer.required;
+    found.children = answer.children.map(({ user_id: userId, name }) => ({ userId, name }));
     path = next;
   }
   return found;

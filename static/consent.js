@@ -3,9 +3,8 @@
 import { byId, setText } from "./dom.js";
 import { listNames } from "./words.js";
 
-/** Those whom one decides for: oneself, and a parent for the student of a booked lesson. */
-export const askedFor = ({ me, session }) =>
-  me.role === "parent" && session.studentId ? [me.userId, session.studentId] : [me.userId];
+/** Those whom one decides for: oneself, and the children whom the server names. */
+export const askedFor = ({ me, children }) => [me.userId, ...children.map(({ userId }) => userId)];
 
 /** @returns {"agreed" | "declined" | "open" | null} null where nobody asks, or nothing is known yet. Pure. */
 export function ownConsent(state) {
@@ -56,9 +55,8 @@ export function openConsent(acts) {
       const live = state.connection.phase === "live";
       if (own === "open" && live && !asked && !document.querySelector("dialog[open]")) {
         asked = true;
-        const child = askedFor(state)[1];
-        const forChild = child ? ` Your answer counts for ${state.names[child] ?? "your child"} too.` : "";
-        setText(byId("consent-for"), forChild);
+        const names = listNames(state.children.map(({ name }) => name));
+        setText(byId("consent-for"), names && ` Your answer counts for ${names} too.`);
         dialog.showModal();
       }
       if (own !== "open" && dialog.open) dialog.close();
@@ -66,6 +64,36 @@ export function openConsent(acts) {
   };
 }
 
+/** What is said when somebody has decided; of oneself that is what a guardian said. Pure. */
+export const consentToast = ({ userId, name, agreed }, { me }) => userId === me.userId
+  ? `Your parent or guardian ${agreed ? "agrees" : "does not agree"} that you are recorded.`
+  : `${name} ${agreed ? "agrees" : "does not agree"} to be recorded.`;
+
 /** The server's refusal in a child's words; null where it is another one. */
 export const guardianDecides = (error) => error.code === "guardian_decides"
-  ? "Your parent or guardian has to agree for you. They are asked when they open this lesson." : null;
+  ? "Your parent or guardian has to agree for you. They are asked when they open the link of this lesson." : null;
+
+/**
+ * What a guardian is asked who does not come in themselves; null where there is nothing to ask them. Pure.
+ *
+ * @param {{required: boolean, consents: Object<string, boolean>, children: {userId: string, name: string}[]}} answers
+ * @param {{decide: (agreed: boolean) => void, leave: () => void}} acts
+ */
+export function guardianNotice({ required, consents, children }, { decide, leave }) {
+  if (!required || !children.length) return null;
+  const names = listNames(children.map(({ name }) => name));
+  const said = children.map(({ userId }) => consents[userId]);
+  const agree = { label: "I agree", primary: true, act: () => decide(true) };
+  const refuse = { label: "I do not agree", act: () => decide(false) };
+  const start = { label: "Back to the start", act: leave };
+  if (said.includes(false)) {
+    const text = `While ${names} is there, this lesson is not recorded. You can change that here at any time.`;
+    return { icon: "record", title: `You do not agree that ${names} is recorded`, text, actions: [{ ...agree, label: "Agree after all" }, start] };
+  }
+  if (said.every(Boolean)) {
+    const text = "You can take it back here at any time, which stops the recording.";
+    return { icon: "record", title: `You have agreed that ${names} is recorded`, text, actions: [{ ...start, primary: true }, { ...refuse, label: "Take it back" }] };
+  }
+  const text = "The host asks for your consent. A recording can be watched by the people of this lesson. You can take it back at any time.";
+  return { icon: "record", title: `May ${names} be recorded in this lesson?`, text, actions: [agree, refuse] };
+}

@@ -1,7 +1,8 @@
 /** The recordings of a lesson: making one, who agrees to it, and those there are, in one dialog. */
 
-import { askedFor, consentOfOthers, guardianDecides, openConsent, ownConsent } from "./consent.js";
-import { byId, h, icon, iconButton, setText } from "./dom.js";
+import { askedFor, consentOfOthers, consentToast, guardianDecides, openConsent, ownConsent } from "./consent.js";
+import { byId, h, icon, iconButton, place, setText } from "./dom.js";
+import { openPlayer } from "./player.js";
 import { openSending } from "./sending.js";
 import { duration, fileSize, when } from "./words.js";
 
@@ -24,7 +25,7 @@ export function factsOf(recording) {
 
 /**
  * @param {{start: () => Promise, stop: () => Promise, list: () => Promise<object[]>, remove: (id: string) => Promise,
- *          consents: () => Promise<Object<string, boolean>>, decide: (userId: string, agreed: boolean) => Promise,
+ *          consents: () => Promise<object>, decide: (userId: string, agreed: boolean) => Promise,
  *          dispatch: Function, getState: Function, token: () => string, confirm: Function, toast: Function}} acts
  */
 export function openRecordings(acts) {
@@ -32,12 +33,12 @@ export function openRecordings(acts) {
   const toggle = byId("recordings-toggle");
   const record = byId("record");
   const problem = byId("recordings-problem");
-  const drawn = new Map(); // id → {element, signature}
+  const drawn = new Map(); // id → {element, line, signature, player}
   let items = null; //   what the server said last
   let watched = null; // the id of the recording whose player is open
   let asking = 0; //     counts the requests for the list: an older answer does not replace a newer one
 
-  const sending = openSending({ token: acts.token, getState: acts.getState, sent: refresh, toast: acts.toast });
+  const sending = openSending({ token: acts.token, getState: acts.getState, sent: refresh, confirm: acts.confirm, toast: acts.toast });
   const consent = openConsent({ decide });
 
   /** Says in the dialog what the server refuses. */
@@ -65,8 +66,8 @@ export function openRecordings(acts) {
   async function refreshConsents() {
     const { session } = acts.getState();
     if (!session?.settings.recordingConsent) return;
-    const consents = await acts.consents().catch(() => null);
-    if (consents) acts.dispatch({ type: "consents", consents });
+    const known = await acts.consents().catch(() => null);
+    if (known) acts.dispatch({ type: "consents", consents: known.consents, children: known.children });
   }
 
   async function decide(agreed) {
@@ -79,6 +80,18 @@ export function openRecordings(acts) {
     if (await acts.confirm({ title: "Delete this recording?", text, yes: "Delete" })) await attempt(() => acts.remove(id).then(refresh));
   }
 
+  /** A recording as it is now, with new links; undefined where there is none any more. */
+  const anew = async (id) => {
+    items = await acts.list();
+    return items.find((recording) => recording.id === id);
+  };
+
+  const save = (id) => attempt(async () => {
+    const url = (await anew(id))?.download_url;
+    if (url) h("a", { href: url, download: "" }).click();
+    render(acts.getState());
+  });
+
   function watch(id) {
     watched = watched === id ? null : id;
     render(acts.getState());
@@ -86,40 +99,50 @@ export function openRecordings(acts) {
 
   function draw(recording, name, { playing, isHost }) {
     const live = recording.status === "recording";
-    return h("li", { class: "recorded" },
-      h("div", { class: "recorded-line" },
-        h("div", { class: "who" },
-          h("p", { class: "recorded-name", title: recording.file_name ?? "" }, name),
-          h("p", { class: `recorded-facts ${recording.status}` }, factsOf(recording))),
-        h("div", { class: "tools" },
-          recording.url && h("button", {
-            type: "button", class: "button small", "aria-expanded": String(playing), "aria-label": `${playing ? "Close" : "Watch"} the recording of ${name}`, onclick: () => watch(recording.id),
-          }, playing ? "Close" : "Watch"),
-          isHost && waitsForFile(recording) && h("button", {
-            type: "button", class: "button small", "aria-label": `Send the file of the recording of ${name}`, onclick: () => sending.choose(recording.id),
-          }, "Send its file"),
-          isHost && !live && iconButton("delete", `Delete the recording of ${name}`, () => remove(recording)))),
-      playing && h("video", { class: "player", controls: true, preload: "metadata", src: recording.url, "aria-label": `Recording of ${name}` }));
+    return h("div", { class: "recorded-line" },
+      h("div", { class: "who" },
+        h("p", { class: "recorded-name", title: recording.file_name ?? "" }, name),
+        h("p", { class: `recorded-facts ${recording.status}` }, factsOf(recording))),
+      h("div", { class: "tools" },
+        recording.url && h("button", {
+          type: "button", class: "button small", "aria-expanded": String(playing), "aria-label": `${playing ? "Close" : "Watch"} the recording of ${name}`, onclick: () => watch(recording.id),
+        }, playing ? "Close" : "Watch"),
+        isHost && waitsForFile(recording) && h("button", {
+          type: "button", class: "button small", "aria-label": `Send the file of the recording of ${name}`, onclick: () => sending.choose(recording.id),
+        }, "Send its file"),
+        recording.download_url && iconButton("download", `Download the recording of ${name}`, () => save(recording.id)),
+        isHost && !live && iconButton("delete", `Delete the recording of ${name}`, () => remove(recording))));
   }
 
-  /** A player stays as it is while the link behind it is signed anew. */
-  function element(recording, about) {
+  /** The row of a recording. Its line is drawn anew where it changes; a player in it stays, with the link it has. */
+  function row(recording, about) {
     const name = when(recording.started_at ?? recording.created_at, null, Date.now());
-    const signature = JSON.stringify([{ ...recording, url: Boolean(recording.url) }, name, about]);
-    const known = drawn.get(recording.id);
-    if (known?.signature === signature) return known.element;
-    const fresh = draw(recording, name, about);
-    const focused = known ? [...known.element.querySelectorAll("button")].indexOf(document.activeElement) : -1;
-    known?.element.replaceWith(fresh);
-    if (focused >= 0) fresh.querySelectorAll("button")[focused]?.focus();
-    drawn.set(recording.id, { element: fresh, signature });
-    return fresh;
+    const signature = JSON.stringify([{ ...recording, url: Boolean(recording.url), download_url: "" }, name, about]);
+    const known = drawn.get(recording.id) ?? { element: h("li", { class: "recorded" }), line: null, signature: "", player: null };
+    drawn.set(recording.id, known);
+    if (known.signature !== signature) {
+      const line = draw(recording, name, about);
+      const focused = known.line ? [...known.line.querySelectorAll("button")].indexOf(document.activeElement) : -1;
+      if (known.line) known.line.replaceWith(line);
+      else known.element.prepend(line);
+      if (focused >= 0) line.querySelectorAll("button")[focused]?.focus();
+      Object.assign(known, { line, signature });
+    }
+    if (about.playing && !known.player) {
+      known.player = openPlayer({
+        url: recording.url, label: `Recording of ${name}`, link: async () => (await anew(recording.id))?.url ?? null,
+        problem: (sentence) => setText(problem, sentence),
+      });
+      known.element.append(known.player);
+    } else if (!about.playing && known.player) {
+      known.player.remove();
+      known.player = null;
+    }
+    return known.element;
   }
 
   function renderList(isHost) {
-    const shown = (items ?? []).map((recording) => element(recording, { playing: watched === recording.id && Boolean(recording.url), isHost }));
-    const list = byId("recordings-list");
-    if (list.children.length !== shown.length || shown.some((item, at) => list.children[at] !== item)) list.replaceChildren(...shown);
+    place(byId("recordings-list"), (items ?? []).map((recording) => row(recording, { playing: watched === recording.id && Boolean(recording.url), isHost })));
     const kept = new Set((items ?? []).map(({ id }) => id));
     for (const id of drawn.keys()) if (!kept.has(id)) drawn.delete(id);
     byId("recordings-empty").hidden = items === null || items.length > 0;
@@ -182,7 +205,7 @@ export function openRecordings(acts) {
         refresh();
       }
       if (event === "sessionSettings" && data.recordingConsent && !acts.getState().consents) refreshConsents();
-      else if (event === "recordingConsent") acts.toast(`${data.name} ${data.agreed ? "agrees" : "does not agree"} to be recorded.`);
+      else if (event === "recordingConsent") acts.toast(consentToast(data, acts.getState()));
     },
   };
 }

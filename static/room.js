@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { openChat } from "./chat.js";
 import { openComposer } from "./composer.js";
 import { openConnectionLine } from "./connection.js";
+import { guardianNotice } from "./consent.js";
 import { openControls } from "./controls.js";
 import { announce, confirm, toast } from "./dialogs.js";
 import { byId, setText } from "./dom.js";
@@ -210,7 +211,11 @@ export function openRoom({ ref, signIn, demo }) {
     meeting.render(state);
     const { phase } = state.connection;
     const neverIn = phase === "signedOut" && !state.session;
-    if (neverIn || ["kicked", "refused", "turnedAway"].includes(phase)) return void showNotice(noticeFor(state.connection, titleOf(state.session), agree));
+    if (neverIn || ["kicked", "refused", "turnedAway"].includes(phase)) {
+      showNotice(noticeFor(state.connection, titleOf(state.session), agree));
+      if (state.connection.status === 403) askGuardian();
+      return;
+    }
     if (phase === "left") return;
     if (phase === "lobby" && !inLobby) {
       inLobby = true;
@@ -237,6 +242,15 @@ export function openRoom({ ref, signIn, demo }) {
 
   /** From outside: one was not let in without it. */
   const agree = () => attempt(api.decide(session.token(), ref, signIn.userId, true).then(() => location.reload()));
+
+  /** From outside, too: a parent's answer for their child. */
+  async function askGuardian() {
+    const answers = await api.consents(session.token(), ref).catch(() => null);
+    const decide = (agreed) => attempt(
+      Promise.all(answers.children.map(({ userId }) => api.decide(session.token(), ref, userId, agreed))).then(askGuardian));
+    const notice = answers && guardianNotice(answers, { decide, leave: goToStart });
+    if (notice) showNotice(notice);
+  }
 
   function leave() {
     meeting.leave();

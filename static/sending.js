@@ -1,15 +1,24 @@
 /** Sending the file of a recording: choosing it, how far it has come, and going on after a reload. */
 
 import { byId, setText } from "./dom.js";
-import { giveUp, sendFile } from "./uploads.js";
+import { giveUp, isOver, sendFile } from "./uploads.js";
 import { fileSize } from "./words.js";
 
 /** A file is known again by these; its content cannot be asked for before it is chosen. */
 const markOf = ({ name, size, lastModified }) => ({ name, size, lastModified });
 const isSame = (file, { name, size, lastModified }) => file.name === name && file.size === size && file.lastModified === lastModified;
 
+const IN_ANOTHER_TAB = "A file of this lesson is being sent in another tab. Wait for it there, or cancel it.";
+
+/** Does `act` while no other tab of the browser does. Resolves with whether it was done. */
+async function alone(name, act) {
+  if (!navigator.locks) return act().then(() => true); // a page that did not come by HTTPS
+  return navigator.locks.request(name, { ifAvailable: true }, (lock) => (lock ? act().then(() => true) : false));
+}
+
 /**
- * @param {{token: () => string, getState: Function, sent: () => void, toast: (sentence: string) => void}} acts
+ * @param {{token: () => string, getState: Function, sent: () => void, confirm: Function,
+ *          toast: (sentence: string) => void}} acts
  */
 export function openSending(acts) {
   const input = byId("send-file");
@@ -28,13 +37,30 @@ export function openSending(acts) {
     clear: () => localStorage.removeItem(key()),
   };
 
+  const say = (sentence) => {
+    problem = sentence;
+    render(true);
+  };
+
+  /** Whether there is nothing left that `file` would replace. */
+  async function replaces(known, file) {
+    const text = `“${file.name}” is another file. If you send it, what has come of “${known.name}” is thrown away.`;
+    if (!await acts.confirm({ title: `Give up “${known.name}”?`, text, yes: "Give it up" })) return false;
+    giveUp(acts.token, known.path);
+    begun.clear();
+    return true;
+  }
+
   async function send(file, recordingId) {
-    const { session } = acts.getState();
     const known = begun.get();
     const goesOn = known !== null && isSame(file, known);
-    if (known && !goesOn) giveUp(acts.token, known.path);
-    if (goesOn) recordingId = known.recordingId;
-    under = { file, sent: 0, abort: new AbortController(), path: goesOn ? known.path : null };
+    if (known && !goesOn && !await replaces(known, file)) return;
+    await transfer(file, goesOn ? known : { path: null, recordingId });
+  }
+
+  async function transfer(file, { path, recordingId }) {
+    const { session } = acts.getState();
+    under = { file, sent: 0, abort: new AbortController(), path };
     problem = "";
     render(true);
     try {
@@ -59,7 +85,7 @@ export function openSending(acts) {
         begun.clear();
       } else {
         problem = error.message;
-        if (!error.passing && error.status !== 401) begun.clear();
+        if (isOver(error)) begun.clear();
       }
     }
     under = null;
@@ -87,19 +113,25 @@ export function openSending(acts) {
     setText(note, [problem, goOn].filter(Boolean).join(" "));
   }
 
-  input.addEventListener("change", () => {
+  input.addEventListener("change", async () => {
     const [file] = input.files;
     input.value = ""; // the same file may be chosen once more
     if (!file || under) return;
-    if (file.size) return void send(file, chosenFor).finally(() => { chosenFor = null; });
-    problem = "This file is empty.";
-    render(true);
+    if (!file.size) return say("This file is empty.");
+    problem = "";
+    const recordingId = chosenFor;
+    if (!await alone(key(), () => send(file, recordingId))) say(IN_ANOTHER_TAB);
   });
   byId("send-choose").addEventListener("click", () => { chosenFor = null; input.click(); });
   byId("send-cancel").addEventListener("click", () => under?.abort.abort());
-  byId("send-forget").addEventListener("click", () => {
-    giveUp(acts.token, begun.get().path);
-    begun.clear();
+  byId("send-forget").addEventListener("click", async () => {
+    problem = "";
+    const forgotten = await alone(key(), async () => {
+      const left = begun.get();
+      if (left) giveUp(acts.token, left.path);
+      begun.clear();
+    });
+    if (!forgotten) return say(IN_ANOTHER_TAB);
     render(true);
     byId("send-choose").focus();
   });
@@ -108,11 +140,7 @@ export function openSending(acts) {
     render,
     /** Asks for the file of a recording. */
     choose(recordingId) {
-      if (under) {
-        problem = "One file at a time: wait for this one, or cancel it.";
-        render(true);
-        return;
-      }
+      if (under) return say("One file at a time: wait for this one, or cancel it.");
       chosenFor = recordingId;
       input.click();
     },

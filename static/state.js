@@ -36,6 +36,7 @@ export const initialState = Object.freeze({
   history: "none", //     none | loading | failed | more | complete: what is before the first message
   recording: null, //     the id of the recording that runs
   consents: null, //      userId → whether they agree to be recorded, as far as one may know; null: not asked for yet
+  children: [], //        [{userId, name}] in the lesson for whom one decides that; known with `consents`
   hidden: false, //       the tab is in the background
   unread: 0, //           messages of others since it is
   connection: { phase: "connecting" }, // see session.js
@@ -244,7 +245,7 @@ const ACTIONS = {
   /** One wrote just now; it counts where slow mode is on. */
   chatted: (state, { at }) => (state.session?.settings.slowModeSeconds ? { ...state, chattedAt: at } : state),
   lesson: (state, { known }) => (state.session ? { ...state, session: { ...state.session, ...known } } : state),
-  consents: (state, { consents }) => ({ ...state, consents }),
+  consents: (state, { consents, children }) => ({ ...state, consents, children }),
   barred: (state, { people }) => ({ ...state, removed: people, names: { ...state.names, ...people } }),
   letBackIn: (state, { userId }) => ({ ...state, removed: without(state.removed, userId) }),
   visibility: (state, { hidden }) => ({ ...state, hidden, unread: 0 }),

@@ -12,6 +12,7 @@ import asyncpg
 
 from store.database import Connection, Executor
 from store.errors import translated
+from store.sessions import Session
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +109,30 @@ async def decided_for(
             also,
         )
     return [(Consent.from_row(row), row["name"]) for row in rows]
+
+
+async def children_of(
+    executor: Executor, session: Session, guardian_id: str, *, also: str | None, limit: int
+) -> Sequence[Named]:
+    """The first `limit` students of a session whose parent somebody is, and the one called `also`; by their ids."""
+    with translated():
+        rows = await executor.fetch(
+            """
+            SELECT u.id, coalesce(nullif(trim(u.first_name || ' ' || u.last_name), ''), u.id) AS name
+            FROM (SELECT $3::text AS id UNION SELECT id FROM users WHERE parent_id = $2::text) family
+            JOIN users u ON u.id = family.id
+            WHERE u.role = 'student' AND u.id <> $2 AND (
+                u.id = $4 OR EXISTS (SELECT FROM enrollments e WHERE e.course_id = $1 AND e.user_id = u.id)
+            )
+            ORDER BY u.id LIMIT $5
+            """,
+            session.course_id,
+            guardian_id,
+            also,
+            session.student_id,
+            limit,
+        )
+    return [Named(user_id=row["id"], name=row["name"]) for row in rows]
 
 
 # Those who are here, in the order of the index of open visits, so that no plan prefers another that holds nothing else.

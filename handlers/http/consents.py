@@ -22,16 +22,17 @@ class Decision(msgspec.Struct, frozen=True):
 async def index(request: web.Request) -> web.Response:
     """What was decided: of everybody to the host, of oneself and one's children to others."""
     limit, after = query_limit(request), query_text(request, "cursor")
-    session, found = await consents.listing(
+    answers = await consents.listing(
         request.app[DATABASE],
         identity_of(request),
         access.session_ref(request.match_info["ref"]),
         after=after,
         limit=limit + 1,
     )
-    shown = found[:limit]
-    more = link(request, "next", cursor=shown[-1]["user_id"]) if len(found) > limit else None
-    return json_response({"required": session.recording_consent, "people": shown}, headers=more)
+    shown = answers.people[:limit]
+    more = link(request, "next", cursor=shown[-1]["user_id"]) if len(answers.people) > limit else None
+    document = {"required": answers.required, "people": shown, "children": answers.children}
+    return json_response(document, headers=more)
 
 
 async def put(request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler
 
 from handlers.http.authentication import authentication
 from handlers.http.errors import errors_as_documents, logged_path
-from handlers.http.keys import ACCESS_LOG, PUBLIC_ROUTES, REQUEST_ID
+from handlers.http.keys import ACCESS_LOG, BEGUN, PUBLIC_ROUTES, REQUEST_ID
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 #: 1 to 128 visible ASCII characters: it goes into log lines and back into a header.
@@ -31,7 +31,7 @@ def guard(app: web.Application) -> None:
     app[PUBLIC_ROUTES] = set()
     app[ACCESS_LOG] = structlog.get_logger("access").bind()  # made once; the log is configured by now
     app.middlewares.extend((request_log, errors_as_documents, authentication))
-    app.on_response_prepare.append(_say_request_id)
+    app.on_response_prepare.extend((_note_begun, _say_request_id))
 
 
 def open_to_everyone(app: web.Application, route: web.AbstractRoute) -> None:
@@ -71,6 +71,10 @@ def _request_id(given: str | None) -> str:
         return given
     # To be told apart, not to be secret: `uuid4` would ask the kernel each time.
     return UUID(int=getrandbits(128), version=4).hex
+
+
+async def _note_begun(request: web.Request, response: web.StreamResponse) -> None:
+    request[BEGUN] = response
 
 
 async def _say_request_id(request: web.Request, response: web.StreamResponse) -> None:

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from domain.errors import Conflict, EncountersError, TooSlow, Unauthenticated, Unavailable
 from handlers.http.bodies import json_response
+from handlers.http.keys import BEGUN
 from store.errors import Away, Refused
 
 #: Seconds to wait before trying again while the database is away: it is restarted, or another takes over.
@@ -32,9 +33,12 @@ _log = structlog.get_logger(__name__)
 
 @web.middleware
 async def errors_as_documents(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into ``{error, message, status_code, fields?}`` with its status."""
+    """Turn whatever a handler raises into ``{error, message, status_code, fields?}`` with its status.
+
+    A response that was begun is never followed by another: its connection is cut, so that nobody takes it for whole.
+    """
     try:
-        return await handler(request)
+        return await _handled(request, handler)
     except TooSlow as error:
         return await _last_response(request, response_of(error))
     except EncountersError as error:
@@ -56,6 +60,24 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
     except Exception:  # noqa: BLE001 - the one place where nothing may pass
         _log.exception("request_failed", method=request.method, path=logged_path(request))
         return response_of(EncountersError("Something went wrong here. It was logged."))
+
+
+async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Exception as error:
+        if BEGUN not in request:
+            raise
+        if isinstance(error, (Away, ConnectionError, EncountersError, TimeoutError)):
+            # A ConnectionError is mostly the client's own: players leave when they have what they wanted.
+            reason = str(error) or type(error).__name__
+            say = _log.debug if isinstance(error, ConnectionError) else _log.warning
+            say("answer_cut", method=request.method, path=logged_path(request), reason=reason)
+        else:
+            _log.exception("answer_cut", method=request.method, path=logged_path(request))
+        if request.transport is not None:
+            request.transport.abort()  # what waits to be sent is not waited for
+        return request[BEGUN]
 
 
 def logged_path(request: web.Request) -> str:

@@ -20,7 +20,7 @@ from handlers.http.bodies import json_response
 from handlers.http.keys import DATABASE, PROVIDER_RECORDINGS, UPLOADS
 from handlers.http.ranges import NotSatisfiable, Range, not_modified, precondition_failed, ranges_of
 from store import files, recordings
-from store.objects.objects import CACHE_CONTROL, ObjectMissing, ObjectStore, Stat
+from store.objects.objects import CACHE_CONTROL, ObjectMissing, ObjectsAway, ObjectStore, Stat
 
 #: Seconds for which the bucket's own link is good: at least, because a player comes back to it for the next piece; at
 #: most, because Amazon takes none of more than a week (*Signature Version 4*, `X-Amz-Expires`).
@@ -135,7 +135,7 @@ async def _stream(
     parts: Sequence[tuple[bytes, Range]],
     end: bytes,
 ) -> web.StreamResponse:
-    """Each part behind what introduces it, as it is read."""
+    """Each part behind what introduces it, as it is read. Raises ObjectsAway where it breaks off."""
     length = sum(len(before) + one.end - one.start for before, one in parts) + len(end)
     response = web.StreamResponse(status=status, headers={**headers, hdrs.CONTENT_LENGTH: str(length)})
     await response.prepare(request)
@@ -145,12 +145,15 @@ async def _stream(
         for before, one in parts:
             if before:
                 await response.write(before)
+            left = one.end - one.start
             async with aclosing(objects.read(key, one.start, one.end)) as chunks:
                 async for chunk in chunks:
+                    left -= len(chunk)
                     await response.write(chunk)
+            if left:
+                raise ObjectsAway(f"{key} is shorter by {left} bytes than it was")
     except ObjectMissing as error:
-        # Removed as it was sent: the connection ends short, so that nobody takes it for whole.
-        raise ConnectionResetError from error
+        raise ObjectsAway(f"{key} was removed as it was sent") from error
     if end:
         await response.write(end)
     await response.write_eof()

@@ -184,9 +184,10 @@ async def _take_file(
         at_most=None if size is None else size.size,
         expiry=ONE_GO_EXPIRY,
     )
-    arrival = await doors.arrive(file)
-    arrival.form = size
-    form.files[name] = await stack.enter_async_context(arrival)
+    async with doors.given_up_on_error(file):
+        arrival = await doors.arrive(file)
+        arrival.form = size
+        form.files[name] = await stack.enter_async_context(arrival)
     await arrival.take(_with_first(first, chunks))
 
 

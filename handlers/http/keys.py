@@ -77,5 +77,7 @@ DEMO_SECRET: Final[web.AppKey[DemoSecret]] = web.AppKey("DEMO_SECRET")
 PUBLIC_ROUTES: Final[web.AppKey[set[web.AbstractRoute]]] = web.AppKey("PUBLIC_ROUTES")
 
 REQUEST_ID: Final[web.RequestKey[str]] = web.RequestKey("REQUEST_ID")
+#: The response of which something may have been sent already.
+BEGUN: Final[web.RequestKey[web.StreamResponse]] = web.RequestKey("BEGUN")
 #: The bearer of the request's verified token.
 IDENTITY: Final[web.RequestKey[Identity]] = web.RequestKey("IDENTITY")

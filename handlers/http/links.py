@@ -30,14 +30,18 @@ class Links:
         """To a file, to be saved."""
         return self._link("read", file_id, attachment=True)
 
-    def of_recording(self, recording: Recording) -> str | None:
-        """To a recording; None while there is nothing to see. Where its provider has it, the provider is asked only
-        when the link is followed."""
+    def of_recording(self, recording: Recording, *, save: bool = False) -> str | None:
+        """To a recording, to be shown or saved; None while there is nothing to see.
+
+        Where its provider has it, the provider is asked only when the link is followed.
+        """
         if recording.status != "completed":
             return None
         if recording.provider is not None:
-            return self._link("recording", recording.id)
-        return None if recording.file_id is None else self.read(recording.file_id)
+            return self._link("recording", recording.id, attachment=save)
+        if recording.file_id is None:
+            return None
+        return self._link("read", recording.file_id, attachment=save)
 
     def of_content(self, file_id: UUID, thumbnail: bool) -> str:
         """To a file, or to the picture that was taken from it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,14 +21,15 @@ CONTENT_SECURITY_POLICY: Final = (
 )
 
 
-def add_pages(app: web.Application, *, media_origin: str | None = None) -> None:
+async def _from_here() -> str | None:
+    return None
+
+
+def add_pages(app: web.Application, *, media_origin: Callable[[], Awaitable[str | None]] = _from_here) -> None:
     """Serve `/` and `/static/…` to everyone: the files that are there now, so that no path leads elsewhere.
 
-    `media_origin` is where film and sound may come from beside here: a player follows a link on into the bucket.
+    `media_origin` says where film and sound may come from beside here: a player follows a link on into the bucket.
     """
-    policy = CONTENT_SECURITY_POLICY
-    if media_origin is not None:
-        policy += f"; media-src 'self' {media_origin}"
     files = {path.relative_to(STATIC).as_posix(): path for path in STATIC.rglob("*") if _is_plain_file(path)}
 
     async def file(request: web.Request) -> web.FileResponse:
@@ -40,7 +42,7 @@ def add_pages(app: web.Application, *, media_origin: str | None = None) -> None:
         resource = app.router.add_resource(path)
         for method in (hdrs.METH_GET, hdrs.METH_HEAD):
             open_to_everyone(app, resource.add_route(method, handler))
-    app.on_response_prepare.append(partial(_protect, policy))
+    app.on_response_prepare.append(partial(_protect, media_origin))
 
 
 def _is_plain_file(path: Path) -> bool:
@@ -51,9 +53,13 @@ async def index(_request: web.Request) -> web.FileResponse:
     return web.FileResponse(STATIC / "index.html", headers={hdrs.CACHE_CONTROL: "no-cache"})
 
 
-async def _protect(policy: str, request: web.Request, response: web.StreamResponse) -> None:
+async def _protect(
+    media_origin: Callable[[], Awaitable[str | None]], request: web.Request, response: web.StreamResponse
+) -> None:
     response.headers.setdefault(hdrs.X_CONTENT_TYPE_OPTIONS, "nosniff")
     if request.path == "/" or request.path.startswith("/static/"):
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache")
-        response.headers["Content-Security-Policy"] = policy
+        origin = await media_origin()
+        media = "" if origin is None else f"; media-src 'self' {origin}"
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY + media
         response.headers["Referrer-Policy"] = "no-referrer"

@@ -16,7 +16,6 @@ from handlers.http.links import links_of
 from handlers.http.messages import entered
 from handlers.http.requests import identity_of, link, path_uuid, query_limit, query_text, query_word
 from store import recordings as store
-from store.recordings import Recording
 from store.sessions import Session
 
 
@@ -50,12 +49,11 @@ async def newest(request: web.Request) -> web.Response:
         )
         return json_response(document)
     links = await links_of(request)
-    file_id = _watchable(recording)
     return json_response(
         recordings.newest_document(
             recording,
-            url=None if file_id is None else links.read(file_id),
-            download_url=None if file_id is None else links.save(file_id),
+            url=links.of_recording(recording),
+            download_url=links.of_recording(recording, save=True),
             expires_at=links.expires_at,
         )
     )
@@ -68,7 +66,10 @@ async def index(request: web.Request) -> web.Response:
     found = await store.of_session(request.app[DATABASE], session.id, before=_cursor(request), limit=limit + 1)
     shown, links = found[:limit], await links_of(request)
     more = link(request, "next", cursor=str(shown[-1].id)) if len(found) > limit else None
-    documents = [recordings.document(recording, links.of_recording(recording)) for recording in shown]
+    documents = [
+        recordings.document(recording, links.of_recording(recording), links.of_recording(recording, save=True))
+        for recording in shown
+    ]
     return json_response(documents, headers=more)
 
 
@@ -86,8 +87,9 @@ async def create(request: web.Request) -> web.Response:
     if recording is None:
         # Deleted, or looked through and refused, before this could be said.
         raise recordings.unknown_recording()
+    links = await links_of(request)
     return json_response(
-        recordings.document(recording, (await links_of(request)).read(file.id)),
+        recordings.document(recording, links.read(file.id), links.save(file.id)),
         status=201,
         headers={"Location": f"/sessions/{session.id}/recordings"},
     )
@@ -106,10 +108,6 @@ async def _entered(request: web.Request, refusal: Forbidden) -> tuple[Session, M
         return await entered(request)
     except Forbidden as refused:
         raise Forbidden(refusal.message, code=refused.code) from None
-
-
-def _watchable(recording: Recording) -> UUID | None:
-    return recording.file_id if recording.status == "completed" else None
 
 
 def _cursor(request: web.Request) -> UUID | None:

@@ -20,13 +20,14 @@ from aiohttp.typedefs import Handler
 from domain.arrivals import Arrival, too_long
 from domain.errors import (
     Conflict,
+    EncountersError,
     PreconditionFailed,
     TooSlow,
     UnsupportedMediaType,
     invalid,
 )
 from domain.files import unknown_upload
-from domain.streams import Checksum
+from domain.streams import Checksum, Stream
 from domain.uploads import missing_field
 from handlers.http.bodies import json_response
 from handlers.http.errors import response_of
@@ -136,7 +137,8 @@ async def create(request: web.Request) -> web.Response:
     )
     headers = {hdrs.LOCATION: f"/uploads/{file.id}", OFFSET: "0"}
     if with_bytes:
-        async with await doors.arrive(file) as arrival:
+        # Whoever does not hear where it lies cannot go on with it.
+        async with doors.given_up_on_error(file), await doors.arrive(file) as arrival:
             await _take(request, arrival, checksum, expected)
             headers[OFFSET] = str(arrival.offset)
     _, upload = await doors.find(identity, file.id)
@@ -156,11 +158,14 @@ async def show(request: web.Request) -> web.Response:
         if upload is not None and upload.offset == upload.length:
             # All is there, and whoever sent the last of it was not told.
             async with await doors.arrive(file) as arrival:
-                file, upload = await arrival.finish(), None
+                file, upload = await _finish(request, arrival), None
     length = file.sent_size if upload is None else upload.length
     offset = file.sent_size if upload is None else upload.offset
     headers = {hdrs.CACHE_CONTROL: "no-store", OFFSET: str(offset)}
-    headers |= {DEFER_LENGTH: "1"} if length is None else {LENGTH: str(length)}
+    if length is not None:
+        headers[LENGTH] = str(length)
+    elif upload is not None and upload.resumable:
+        headers[DEFER_LENGTH] = "1"
     if upload is not None:
         headers[EXPIRES] = _date(upload.expires_at)
         if upload.metadata:
@@ -193,6 +198,8 @@ async def append(request: web.Request) -> web.Response:
     if upload is None:
         if offset != file.sent_size:
             raise _elsewhere(file.sent_size, offset)
+        if await Stream().next(chunks_of(request)):
+            raise too_long(file.sent_size)
         return web.Response(status=204, headers={OFFSET: str(file.sent_size)})
     if not upload.resumable:
         raise unknown_upload()
@@ -248,7 +255,7 @@ async def _link_to(request: web.Request, file: File) -> str | None:
 async def _take(request: web.Request, arrival: Arrival, checksum: Checksum | None, expected: bytes) -> None:
     await arrival.take(chunks_of(request), checksum=checksum, expected=expected)
     if arrival.is_whole:
-        await arrival.finish()
+        await _finish(request, arrival)
     else:
         await arrival.keep()
 
@@ -269,6 +276,17 @@ def _announced(request: web.Request) -> int | None:
     if put_off != "1" or LENGTH in request.headers:
         raise invalid({DEFER_LENGTH: f"must be 1, and stands instead of {LENGTH}"})
     return None
+
+
+async def _finish(request: web.Request, arrival: Arrival) -> File:
+    """Take the file for good. Whoever sent it may have lost the leave to since it was announced."""
+    fields = parse_metadata(arrival.upload.metadata)
+    try:
+        await request.app[UPLOADS].admit(identity_of(request), arrival.file.purpose, fields)
+    except EncountersError as refused:
+        await arrival.give_up(refused.message)
+        raise
+    return await arrival.finish()
 
 
 def parse_metadata(header: str) -> dict[str, str]:

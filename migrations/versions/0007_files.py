@@ -233,7 +233,8 @@ FILES = (
     # Two random UUIDs are 244 random bits; gen_random_bytes() would need an extension.
     """
     INSERT INTO server_keys (name, key) VALUES
-        ('links', decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'))
+        ('links', decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex')),
+        ('files', decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'))
     """,
 )
 
@@ -477,6 +478,6 @@ def downgrade() -> None:
                 *("files_leave_uploads", "files_leave_objects", "files_count_usage"),
             )
         ),
-        "DELETE FROM server_keys WHERE name = 'links'",
+        "DELETE FROM server_keys WHERE name IN ('links', 'files')",
     ):
         op.execute(statement)

@@ -1,44 +1,102 @@
-"""Files in a folder: `objects/` holds what is whole, `incoming/` what is on its way. Both lie on one file system."""
+"""Files in a folder: `objects/` holds what is whole, `incoming/` what is on its way. Both lie on one file system.
+
+The folder may be a share that is not mounted now. What is there instead is an empty folder, in which nothing is
+missing and to which nothing is to be written: a file named MARKER says whose files these are.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
+import stat
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 from uuid import UUID, uuid4
 
-from store.objects.objects import CHUNK_BYTES, ObjectMissing, ObjectsAway, Stat, checked
+from store.objects.objects import CHUNK_BYTES, ObjectMissing, ObjectsAway, Stat, checked, in_thread
 
 T = TypeVar("T")
 
+#: Whose folder it is: the installation's name, as the database has it.
+MARKER: Final = ".encounters"
+MAX_MARKER_BYTES: Final = 256
 #: Bytes gathered before a thread writes them: a chunk from the network is much smaller.
 GATHERED_BYTES: Final = 1024 * 1024
 
 
-class LocalStore:
-    """An :class:`store.objects.objects.ObjectStore` in the folder `root`, which is made when it is needed.
+class Owner(Protocol):
+    """Whose files lie in a folder."""
 
-    Several workers may share it; several machines, if the folder is shared between them.
+    async def name(self) -> str:
+        """Of the installation: one line, which is nobody else's."""
+
+    async def has_files(self) -> bool:
+        """Whether any were kept before: then they are in the folder, or the folder is not theirs."""
+
+
+class LocalStore:
+    """An :class:`store.objects.objects.ObjectStore` in the folder `root`, which is made where its parent is there.
+
+    Several workers may share it; several machines, if the folder is shared between them. A folder without the mark of
+    the `owner`, who has files, or with somebody else's, is away; None: it is anybody's.
     """
 
-    def __init__(self, root: Path) -> None:
+    crowded = False  # what an upload holds here is little
+
+    def __init__(self, root: Path, owner: Owner | None = None) -> None:
         root = root.absolute()  # other programs are given paths, and stand elsewhere
         self._root = root
+        self._owner = owner
         self._objects = root / "objects"
         self.incoming = root / "incoming"
 
     async def check(self) -> None:
+        await self._check_mounted()
         await _in_thread(self._make_folders)
 
+    async def _check_mounted(self) -> None:
+        """Raises ObjectsAway where the folder is not the one in which files were kept. Whatever is missing is missing
+        only where this returns."""
+        if self._owner is None:
+            return
+        name = await self._owner.name()
+        marked = await _in_thread(self._mark)
+        if marked is None and not await self._owner.has_files():
+            marked = await _in_thread(partial(self._make_mark, name))
+        if marked != name:
+            raise ObjectsAway(
+                f"{self._root} is not the folder in which files were kept: it has no file {MARKER} that says {name}; "
+                "is it mounted?"
+            )
+
+    def _mark(self) -> str | None:
+        try:
+            with (self._root / MARKER).open("rb") as marker:
+                return marker.read(MAX_MARKER_BYTES).decode(errors="replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def _make_mark(self, name: str) -> str | None:
+        self._make_folders()
+        made = self._root / f"{MARKER}-{uuid4()}"
+        with made.open("xb") as file:
+            file.write(f"{name}\n".encode())
+            os.fsync(file.fileno())
+        made.replace(self._root / MARKER)  # there at once with all that it says, whichever worker was first
+        return self._mark()
+
     def _make_folders(self) -> None:
+        # Not what is above it: where a share was to be mounted, nothing may be.
+        try:
+            self._root.mkdir(exist_ok=True)
+        except FileNotFoundError as error:
+            raise ObjectsAway(f"files cannot be kept: there is no {self._root.parent}") from error
         for folder in (self._objects, self.incoming):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(f"{folder} cannot be written to")
 
@@ -46,6 +104,7 @@ class LocalStore:
         try:
             found = await _in_thread(partial(os.stat, self._path(key)))
         except FileNotFoundError:
+            await self._check_mounted()
             return None
         return Stat(
             size=found.st_size,
@@ -58,6 +117,7 @@ class LocalStore:
         try:
             file = await _in_thread(partial(_open, self._path(key), "rb"))
         except FileNotFoundError:
+            await self._check_mounted()
             raise ObjectMissing(key) from None
         try:
             await _in_thread(partial(file.seek, start))
@@ -73,11 +133,17 @@ class LocalStore:
             file.close()
 
     async def delete(self, key: str) -> None:
-        with suppress(FileNotFoundError):
-            await _in_thread(partial(os.unlink, self._path(key)))
+        await self._remove(self._path(key))
+
+    async def _remove(self, path: Path) -> None:
+        try:
+            await _in_thread(partial(os.unlink, path))
+        except FileNotFoundError:
+            await self._check_mounted()
 
     async def begin(self, key: str, content_type: str) -> str:
         checked(key)
+        await self._check_mounted()
         name = str(uuid4())
         await _in_thread(partial(self._begin, self.incoming / name))
         return _state(name, 0)
@@ -93,27 +159,33 @@ class LocalStore:
             file = await _in_thread(partial(_open, source, "r+b"))
             await _in_thread(partial(_cut, file, offset))
         except FileNotFoundError:
+            await self._check_mounted()
             raise ObjectMissing(key) from None
-        return LocalUpload(file, source, self._path(key), offset)
+        return LocalUpload(self, file, source, self._path(key), offset)
 
     async def give_up(self, key: str, state: str) -> None:
-        with suppress(FileNotFoundError):
-            await _in_thread(partial(os.unlink, self._on_its_way(state)[0]))
+        await self._remove(self._on_its_way(state)[0])
 
     async def clear(self, *, before: datetime) -> None:
+        await self.check()
         await _in_thread(partial(self._clear, before.timestamp()))
 
     def _clear(self, before: float) -> None:
-        self._make_folders()
         for left in self.incoming.iterdir():
             with suppress(FileNotFoundError):  # finished, or given up, just now
-                if left.stat().st_mtime < before:
+                found = left.stat(follow_symlinks=False)
+                # A folder is none of ours.
+                if stat.S_ISREG(found.st_mode) and found.st_mtime < before:
                     left.unlink()
 
     async def link(self, key: str, *, seconds: int, content_type: str, disposition: str) -> str | None:
         return None
 
+    async def origin(self) -> str | None:
+        return None
+
     async def source(self, key: str, *, seconds: int) -> str:
+        await self._check_mounted()  # the program cannot tell
         return str(self._path(key))
 
     async def close(self) -> None: ...
@@ -129,7 +201,8 @@ class LocalStore:
 class LocalUpload:
     """A file on its way into a folder."""
 
-    def __init__(self, file: FileIO, source: Path, target: Path, offset: int) -> None:
+    def __init__(self, store: LocalStore, file: FileIO, source: Path, target: Path, offset: int) -> None:
+        self._store = store
         self._file = file
         self._source = source
         self._target = target
@@ -148,14 +221,15 @@ class LocalUpload:
     async def keep(self) -> str:
         await self._flush()
         await _in_thread(partial(os.fsync, self._file.fileno()))
-        self._file.close()
         return _state(self._source.name, self._written)
 
     async def finish(self) -> None:
         await self.keep()
+        self._file.close()
         try:
             await _in_thread(self._move)
         except FileNotFoundError:
+            await self._store.check()
             raise ObjectMissing(self._source.name) from None
 
     def drop(self) -> None:
@@ -167,7 +241,7 @@ class LocalUpload:
         self._written += len(gathered)
 
     def _move(self) -> None:
-        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._target.parent.mkdir(exist_ok=True)
         self._source.replace(self._target)
         # The new name must last as well as the bytes.
         folder = os.open(self._target.parent, os.O_RDONLY)
@@ -207,7 +281,7 @@ def _write_all(file: FileIO, data: bytearray) -> None:
 
 async def _in_thread(work: Callable[[], T]) -> T:
     with _translated():
-        return await asyncio.to_thread(work)
+        return await in_thread(work)
 
 
 @contextmanager

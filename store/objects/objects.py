@@ -6,13 +6,16 @@ never from a file's name, and a file that can be read under its key is whole: it
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from store.errors import Away
+
+T = TypeVar("T")
 
 #: What a key looks like: words of the server's own, with slashes between them.
 _KEY: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*)*")
@@ -42,7 +45,7 @@ class Stat:
 
 class Upload(Protocol):
     """A file on its way in. Used by one task at a time; whoever may not be alone takes a lease first. It holds memory
-    until it is kept, finished or dropped: one of them is always its end."""
+    and files until it is finished or dropped: one of them is always its end."""
 
     @property
     def offset(self) -> int:
@@ -54,8 +57,8 @@ class Upload(Protocol):
 
     async def keep(self) -> str:
         """Make last what was written, and answer the state from which :meth:`ObjectStore.resume` goes on, also on
-        another machine where the files are in S3. Until it is written down the one before is still good. Nothing is
-        written to this object any more. Raises ObjectsAway.
+        another machine where the files are in S3. Until it is written down the one before is still good; nothing is
+        written to this object before that. Raises ObjectsAway.
         """
 
     async def finish(self) -> None:
@@ -67,6 +70,10 @@ class Upload(Protocol):
 
 class ObjectStore(Protocol):
     """Files by key. Every method raises ObjectsAway; a key that is none of ours is a ValueError."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether others may have to wait for an upload that holds much, until it is dropped."""
 
     async def check(self) -> None:
         """Return if files can be written now."""
@@ -96,10 +103,24 @@ class ObjectStore(Protocol):
     async def link(self, key: str, *, seconds: int, content_type: str, disposition: str) -> str | None:
         """A URL that serves the file to whoever has it, for so long, under these headers. None: read it here."""
 
+    async def origin(self) -> str | None:
+        """Where :meth:`link` leads, as browsers name it (RFC 6454: scheme, host and port). None: it leads nowhere."""
+
     async def source(self, key: str, *, seconds: int) -> str:
         """Where another program of this machine reads the file: a path, or a URL that is good for so long."""
 
     async def close(self) -> None: ...
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """`work` in a thread. Who is cancelled meanwhile waits for its end: it may be using a file that is closed next."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait((working,))
+        working.exception()  # nobody asks for it any more
+        raise
 
 
 def checked(key: str) -> str:

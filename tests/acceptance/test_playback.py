@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import wave
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, Protocol
 import aiohttp
 import av
 import pytest
-from playwright.async_api import Browser, Locator, Page, Route, expect
+from playwright.async_api import Browser, Locator, Page, Request, Route, expect
 
 from tests.acceptance.test_page import PHONE, Demo, Window
 from tests.conftest import StartServer, StorageIn
@@ -72,10 +74,30 @@ async (video, to) => {
 """
 
 
-class Enter(Protocol):
-    """Opens the demo's lesson as one of its people, who comes in unless it is said that they do not."""
+#: A course of the demo's teacher with its student in it, and a live class. Answers the class' room.
+ARRANGE_CLASS = """
+async () => {
+  const call = async (path, body, token) => (await fetch(path, {
+    method: "POST", body: JSON.stringify(body),
+    headers: { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) },
+  })).json();
+  const token = async (user_id) => (await call("/demo/sign-in", { user_id })).token;
+  const teacher = await token("demo-teacher");
+  const { id } = await call("/courses", { title: "Algebra" }, teacher);
+  await call(`/courses/${id}/enrollments`, {}, await token("demo-student"));
+  const lesson = { courseId: id, startsAt: new Date().toISOString(), title: "Algebra", recordingEnabled: true };
+  return (await call("/sessions", lesson, teacher)).roomName;
+}
+"""
 
-    def __call__(self, user_id: str, *, comes_in: bool = True) -> Awaitable[Window]: ...
+
+class Enter(Protocol):
+    """Opens the demo's lesson, or another, as one of its people, who comes in unless it is said that they do not."""
+
+    def __call__(
+        self, user_id: str, *, comes_in: bool = True, beside: Window | None = None, room: str = ""
+    ) -> Awaitable[Window]:
+        """`beside`: in another tab of the browser in which that window is."""
 
 
 @pytest.fixture
@@ -93,9 +115,10 @@ async def enter(browser: Browser, start_server: StartServer, storage: dict[str, 
         demo = Demo(server, (await response.json())["lessons"][0]["room_name"])
     windows: list[Window] = []
 
-    async def open_as(user_id: str, *, comes_in: bool = True) -> Window:
-        window = Window(await (await browser.new_context()).new_page())
-        await window.page.goto(demo.link(user_id))
+    async def open_as(user_id: str, *, comes_in: bool = True, beside: Window | None = None, room: str = "") -> Window:
+        context = beside.page.context if beside else await browser.new_context()
+        window = Window(await context.new_page())
+        await window.page.goto(replace(demo, room_name=room or demo.room_name).link(user_id))
         if comes_in:
             await window.is_connected()
         windows.append(window)
@@ -250,6 +273,7 @@ async def test_nothing_is_recorded_before_everybody_has_agreed(enter: Enter) -> 
     await expect(dialog.get_by_role("alert")).to_contain_text("Not everybody has agreed to be recorded")
     await expect(of_parent).to_contain_text("counts for Leo Brandt too")
     await of_parent.get_by_role("button", name="I agree").click()
+    await expect(student.page.locator("#toasts")).to_contain_text("Your parent or guardian agrees")
     await expect(dialog).to_contain_text("Everybody who is here has agreed to be recorded.")
     await dialog.get_by_role("button", name="Start recording").click()
     await expect(student.page.locator("#recording")).to_be_visible()
@@ -280,12 +304,14 @@ async def test_a_file_goes_on_where_it_stopped_after_a_reload(enter: Enter, tmp_
         tmp_path / "lesson.webm", media.make(tmp_path / "short.webm", live=True), more=20 * bombs.MIB
     )
     offsets: list[int] = []
-    through = 2
+    stopped = asyncio.Event()
+    through = 2  # a first small piece, and one to the end of the parts that are whole
 
     async def count(route: Route) -> None:
         if route.request.method == "PATCH":
             offsets.append(int(route.request.headers["upload-offset"]))
             if len(offsets) > through:
+                stopped.set()
                 await route.abort()
                 return
         await route.continue_()
@@ -293,7 +319,8 @@ async def test_a_file_goes_on_where_it_stopped_after_a_reload(enter: Enter, tmp_
     await teacher.page.route("**/uploads/**", count)
     dialog = await open_recordings(teacher)
     await send(dialog, film)
-    await expect(dialog.locator("#send-share")).to_have_text("8.4 MB of 21 MB")
+    async with asyncio.timeout(PICTURE_SECONDS):
+        await stopped.wait()
     await teacher.page.reload()
     await teacher.is_connected()
     dialog = await open_recordings(teacher)
@@ -302,9 +329,200 @@ async def test_a_file_goes_on_where_it_stopped_after_a_reload(enter: Enter, tmp_
     through, begun = 100, len(offsets)
     await send(dialog, film)
     await expect(await watched(dialog)).to_be_visible()
-    assert min(offsets[begun:]) == offsets[1] + 4 * bombs.MIB, "not from its beginning"
+    assert min(offsets[begun:]) == 16 * bombs.MIB, "not from its beginning"
     await expect(dialog).not_to_contain_text("has not come all the way")
     teacher.forget_the_network()
+
+
+async def test_an_update_of_the_server_throws_away_nothing_of_what_was_sent(enter: Enter, tmp_path: Path) -> None:
+    teacher = await enter("demo-teacher")
+    film, seen, away = media.make(tmp_path / "lesson.webm", live=True), list[str](), True
+
+    async def answer(route: Route) -> None:
+        seen.append(route.request.method)
+        if away and route.request.method != "POST":
+            body = "<html>502 Bad Gateway</html>"
+            await route.fulfill(status=502, body=body, content_type="text/html", headers={"Retry-After": "0.001"})
+        else:
+            await route.continue_()
+
+    await teacher.page.route("**/uploads**", answer)
+    await teacher.page.route("**/uploads/**", answer)
+    dialog = await open_recordings(teacher)
+    await send(dialog, film)
+    await expect(dialog).to_contain_text("The server answered 502.")
+    await expect(dialog).to_contain_text("“lesson.webm” has not come all the way.")
+    away = False
+    await send(dialog, film)
+    await expect(await watched(dialog)).to_be_visible()
+    assert seen.count("POST") == 1, "the upload that was begun is gone on with"
+    teacher.forget_the_network()
+
+
+async def test_a_file_that_is_no_film_is_refused_by_its_beginning(enter: Enter, tmp_path: Path) -> None:
+    teacher = await enter("demo-teacher")
+    film = tmp_path / "lesson.webm"
+    film.write_bytes(b"%PDF-1.7\n" + bytes(40 * bombs.MIB))
+    begun: list[Request] = []
+    teacher.page.on("request", lambda one: begun.append(one) if one.url.endswith("/uploads") else None)
+    dialog = await open_recordings(teacher)
+    await send(dialog, film)
+    await expect(dialog.locator("#send-note")).to_contain_text("what came is PDF")
+    await expect(dialog).not_to_contain_text("has not come all the way")
+    await expect(dialog).not_to_contain_text("cannot be reached")
+    assert len(begun) == 1
+    teacher.forget_the_network()
+
+
+async def test_two_tabs_do_not_send_at_once_and_neither_forgets_what_the_other_sends(
+    enter: Enter, tmp_path: Path
+) -> None:
+    first = await enter("demo-teacher")
+    second = await enter("demo-teacher", beside=first)
+    film = media.make(tmp_path / "lesson.webm", live=True)
+    held = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "PATCH":
+            await held.wait()
+        await route.continue_()
+
+    await first.page.route("**/uploads/**", hold)
+    of_first, of_second = await open_recordings(first), await open_recordings(second)
+    await send(of_first, film)
+    await expect(of_first.locator("#send-line")).to_be_visible()
+    await send(of_second, film)
+    await expect(of_second).to_contain_text("is being sent in another tab")
+    await of_second.get_by_role("button", name="Forget it").click()
+    await expect(of_second).to_contain_text("is being sent in another tab")
+    held.set()
+    await expect(await watched(of_first)).to_be_visible()
+
+
+async def test_another_file_replaces_a_half_sent_one_only_when_that_is_said(enter: Enter, tmp_path: Path) -> None:
+    teacher = await enter("demo-teacher")
+    half = bombs.endless_segment(tmp_path / "half.webm", media.make(tmp_path / "short.webm", live=True), more=bombs.MIB)
+    deleted: list[str] = []
+    broken = True
+
+    async def breaks(route: Route) -> None:
+        if route.request.method == "DELETE":
+            deleted.append(route.request.url)
+        if broken and int(route.request.headers.get("upload-offset", 0)) > 0:
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await teacher.page.route("**/uploads/**", breaks)
+    dialog = await open_recordings(teacher)
+    await send(dialog, half)
+    await expect(dialog.locator("#send-share")).to_have_text(re.compile("^66 KB"))
+    await teacher.page.reload()
+    await teacher.is_connected()
+    broken = False
+    dialog = await open_recordings(teacher)
+    await send(dialog, tmp_path / "short.webm")
+    question = teacher.page.get_by_role("dialog", name="Give up “half.webm”?")
+    await question.get_by_role("button", name="Cancel").click()
+    await expect(dialog).to_contain_text("“half.webm” has not come all the way.")
+    assert deleted == []
+    await send(dialog, tmp_path / "short.webm")
+    await question.get_by_role("button", name="Give it up").click()
+    await expect(await watched(dialog)).to_be_visible()
+    assert len(deleted) == 1
+    teacher.forget_the_network()
+
+
+async def test_a_player_plays_on_and_keeps_the_focus_while_another_is_recorded(enter: Enter, tmp_path: Path) -> None:
+    teacher = await enter("demo-teacher")
+    elsewhere = await open_recordings(await enter("demo-teacher"))
+    dialog = await open_recordings(teacher)
+    await send(dialog, filmed(tmp_path / "lesson.mp4"))
+    video = await watched(dialog)
+    await video.evaluate("(video) => { video.loop = video.muted = true; window.first = video; return video.play(); }")
+    closing = dialog.get_by_role("button", name=re.compile("^Close the recording of"))
+    await closing.focus()
+    await elsewhere.get_by_role("button", name="Start recording").click()
+    await expect(dialog.locator("li")).to_have_count(2)
+    await expect(closing).to_be_focused()
+    await elsewhere.get_by_role("button", name="Stop recording").click()
+    await expect(dialog).to_contain_text("Waits for its file")
+    await expect(closing).to_be_focused()
+    assert await video.evaluate("(video) => video === window.first && !video.paused"), "it plays on"
+
+
+def hushed(path: Path) -> Path:
+    """Sound of which a browser reads no more than it plays."""
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(48_000)
+        sound.writeframes(bytes(2 * 48_000 * 300))
+    return path
+
+
+async def test_a_player_goes_on_where_it_was_when_its_link_has_ended(enter: Enter, tmp_path: Path) -> None:
+    teacher = await enter("demo-teacher")
+    ended: set[str] = set()
+
+    async def serve(route: Route) -> None:
+        await (route.fulfill(status=403, body="{}") if route.request.url in ended else route.continue_())
+
+    await teacher.page.route("**/files/**", serve)
+    dialog = await open_recordings(teacher)
+    await send(dialog, hushed(tmp_path / "lesson.wav"))
+    video = await watched(dialog)
+    await expect(video).to_have_js_property("duration", 300)
+    link = await video.get_attribute("src")
+    assert link is not None
+    ended.add(link)
+    await video.evaluate("(video) => { video.currentTime = 290; }")
+    await expect(video).not_to_have_attribute("src", link)
+    await expect(video).to_have_js_property("readyState", 4)
+    await expect(video).to_have_js_property("currentTime", 290)
+    assert await video.evaluate("(video) => video.paused"), "as it was"
+
+    ended.add(str(await video.get_attribute("src")))
+    await video.evaluate("(video) => { video.currentTime = 100; }")
+    await expect(dialog.get_by_role("alert")).to_contain_text("The recording cannot be played on.")
+    teacher.forget_the_network()
+
+
+async def test_a_recording_is_saved_as_a_file(enter: Enter, tmp_path: Path) -> None:
+    teacher = await enter("demo-teacher")
+    film = media.make(tmp_path / "lesson.webm", live=True)
+    dialog = await open_recordings(teacher)
+    await send(dialog, film)
+    button = dialog.get_by_role("button", name=re.compile("^Download"))
+    await expect(button).to_be_visible(timeout=MEDIA_MS)
+    async with teacher.page.expect_download() as saving:
+        await button.click()
+    saved = await saving.value
+    assert saved.suggested_filename == "lesson.webm"
+    assert (await asyncio.to_thread((await saved.path()).read_bytes))[:4] == b"\x1a\x45\xdf\xa3"
+
+
+async def test_a_parent_answers_for_a_child_in_a_class_that_they_may_not_enter(enter: Enter) -> None:
+    teacher = await enter("demo-teacher")
+    made = await teacher.page.evaluate(ARRANGE_CLASS)
+    host, child = await enter("demo-teacher", room=made), await enter("demo-student", room=made)
+    await ask_before_recording(host)
+    question = child.page.get_by_role("dialog", name="May this")
+    await question.get_by_role("button", name="I agree").click()
+    await expect(question).to_contain_text("They are asked when they open the link of this lesson.")
+    await question.get_by_role("button", name="Later").click()
+    child.forget_the_network()
+
+    parent = await enter("demo-parent", room=made, comes_in=False)
+    notice = parent.page.locator("#notice")
+    await expect(notice).to_contain_text("May Leo Brandt be recorded in this lesson?")
+    await notice.get_by_role("button", name="I agree").click()
+    await expect(notice).to_contain_text("You have agreed that Leo Brandt is recorded")
+    await expect(child.page.locator("#toasts")).to_contain_text("Your parent or guardian agrees")
+    dialog = await open_recordings(host)
+    await expect(dialog).to_contain_text("Everybody who is here has agreed to be recorded.")
+    await notice.get_by_role("button", name="Take it back").click()
+    await expect(dialog).to_contain_text("Leo Brandt does not agree to be recorded.")
 
 
 async def test_the_recordings_fit_on_a_phone_and_close_by_the_keyboard(browser: Browser, enter: Enter) -> None:

@@ -145,6 +145,31 @@ async def test_the_link_to_a_calendar_stands_in_no_log_of_nginx(
     assert "token=" not in written
 
 
+async def test_links_to_files_stand_in_no_log_of_nginx(
+    start: Start, start_nginx: StartNginx, arrange: Arrange, tmp_path: Path
+) -> None:
+    one, two = await start(2, **NO_LIMITS)
+    front = start_nginx(configuration(one, two))
+    lesson = await arrange(front.url)
+    wanted = {"file_name": "a.png", "content_type": "image/png"}
+    answer = await rest(front.url, "POST", "/presigned-url", token=lesson.student.token(), body=wanted)
+    assert answer.status == 200, answer
+    png = b"\x89PNG\r\n\x1a\n" + bytes(5_000)
+    async with aiohttp.ClientSession() as http:
+        for status in (200, 502):
+            for method, url in (("PUT", answer.body["upload_url"]), ("GET", answer.body["file_url"])):
+                data = png if method == "PUT" else None
+                async with http.request(method, url, data=data, headers={"Content-Type": "image/png"}) as response:
+                    assert response.status == status, await response.text()
+            await one.stop()
+            await two.stop()
+    front.stop()
+    written = logs_in(tmp_path)
+    assert written.count("GET (a link) HTTP/1.1") == written.count("PUT (a link) HTTP/1.1") == 2
+    for url in (answer.body["upload_url"], answer.body["file_url"]):
+        assert url.rpartition("/")[2] not in written
+
+
 @pytest.mark.parametrize("transports", [["polling"], ["websocket"]], ids="".join)
 async def test_a_deploy_of_one_server_behind_nginx_drops_no_lesson(
     redis_server: RedisServer, start: Start, arrange: Arrange, sit: Sit, start_nginx: StartNginx, transports: list[str]

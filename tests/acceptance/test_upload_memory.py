@@ -7,7 +7,7 @@ import http.client
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from email.message import Message
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,9 @@ DOCUMENT = 24 * MIB
 #: Begins as an MP4, and has no film in it: whoever looks through it is done at once.
 FILM = b"\x00\x00\x00\x18ftypisom"
 PDF = b"%PDF-1.7\n"
+#: Uploads that are on their way at once, each with so much of a bucket's part.
+MANY = 12
+LESS_THAN_A_PART = 7 * MIB
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -115,6 +118,32 @@ async def test_a_film_sent_by_tus_is_never_held(server: Server, mint: Mint, less
 
     assert (status, sent["Upload-Offset"]) == (204, str(LARGE))
     assert memory.growth() < MAX_GROWTH
+
+
+async def test_many_uploads_at_once_hold_little_each(server: Server, mint: Mint) -> None:
+    headers = {**TUS, "Authorization": f"Bearer {mint('kid', 'student')}"}
+    said = metadata(kind="document", filename="a.pdf")
+    announced = {**headers, "Upload-Length": str(DOCUMENT), "Upload-Metadata": said}
+    paths = [(await asyncio.to_thread(send, server, "POST", "/uploads", announced))[1]["Location"] for _ in range(MANY)]
+    where = urlsplit(server.url)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    memory = Memory(server)
+
+    async with AsyncExitStack() as stack:
+        for path in paths:
+            _, writer = await asyncio.open_connection(where.hostname, where.port)
+            stack.callback(writer.close)
+            writer.write(
+                f"PATCH {path} HTTP/1.1\r\nHost: {where.netloc}\r\n{lines}Upload-Offset: 0\r\n"
+                f"Content-Type: application/offset+octet-stream\r\nContent-Length: {DOCUMENT}\r\n\r\n".encode()
+            )
+            writer.write(PDF + bytes(LESS_THAN_A_PART - len(PDF)))
+            await writer.drain()
+
+    for path in paths:
+        asked = await asyncio.to_thread(send, server, "HEAD", path, headers)
+        assert int(asked[1]["Upload-Offset"]) > LESS_THAN_A_PART - MIB, "it was there, and held"
+    assert memory.growth() < MANY * LESS_THAN_A_PART / 2
 
 
 async def test_a_film_sent_in_a_form_is_never_held(server: Server, mint: Mint, lesson_id: UUID) -> None:

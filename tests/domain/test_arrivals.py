@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+from yarl import URL
 
 from domain import arrivals
+from domain.sweeper import Sweeper
 from store.errors import Away
 from store.objects import s3
-from store.objects.objects import ObjectsAway, ObjectStore
+from store.objects.objects import ObjectsAway, ObjectStore, Stat
 from store.objects.objects import Upload as Stored
 from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
-from tests.support.sending import PNG, TUS, append, begin, link
+from tests.support.sending import PDF, PNG, TUS, append, begin, link, send
+from tests.support.waiting import until
 
 #: Of every act of the store, how many fail.
 FAILURES = 0.15
@@ -153,3 +158,95 @@ async def test_a_file_whose_end_nobody_noted_is_taken_when_its_last_part_comes_a
     assert said.headers["Upload-Offset"] == str(len(PNG))
     async with app.client.get(await link(app, UUID(path.rpartition("/")[2]))) as response:
         assert await response.read() == PNG
+
+
+@pytest.mark.parametrize("app", ["rclone"], indirect=True)
+async def test_a_file_is_never_made_of_less_than_what_came(app: App) -> None:
+    path = await begin(app, "kid", len(PNG))
+    await append(app, "kid", path, 0, PNG[:4_500])
+    key = await app.pool.fetchval("SELECT key FROM files")
+    store = app.uploads.objects
+    assert isinstance(store, s3.S3Store)
+    await store.put_beside(key, 0, 4_500, PNG[:4_400])
+
+    answer = await append(app, "kid", path, 4_500, PNG[4_500:])
+
+    assert (answer.status, answer.error) == (404, "upload_not_found")
+    assert arrivals.LOST in answer.body["message"]
+    assert await app.pool.fetchval("SELECT state FROM files") == "failed"
+    assert await store.stat(key) is None
+
+
+async def test_a_file_that_does_not_lie_there_as_it_came_is_not_taken(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, stat = await begin(app, "kid", len(PNG)), app.uploads.objects.stat
+
+    async def shorter(key: str) -> Stat | None:
+        found = await stat(key)
+        return None if found is None else replace(found, size=found.size - 1)
+
+    monkeypatch.setattr(app.uploads.objects, "stat", shorter)
+    answer = await append(app, "kid", path, 0, PNG)
+
+    assert (answer.status, answer.error) == (404, "upload_not_found")
+    assert await app.pool.fetchval("SELECT state FROM files") == "failed"
+
+
+async def test_whoever_sends_slowly_in_one_go_makes_room_for_the_others(
+    database: str, storage_in: StorageIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "MAX_GATHERING", 1)
+    monkeypatch.setattr(s3, "GATHERED_BYTES", 1_000)
+    monkeypatch.setattr(arrivals, "KEEP_SECONDS", 0.0)
+    others_are_done, sent = asyncio.Event(), bytearray()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        piece = PDF
+        while not others_are_done.is_set():
+            sent.extend(piece)
+            yield piece
+            await asyncio.sleep(0.02)
+            piece = b"x"
+
+    async with running_app(database, **await storage_in("rclone")) as app:
+        wanted = {"file_name": "a.pdf", "content_type": "application/pdf"}
+        once = URL((await app.call("kid", "POST", "/presigned-url", wanted)).body["upload_url"]).path
+        slow = asyncio.create_task(
+            app.call(None, "PUT", once, data=slowly(), headers={"Content-Type": "application/pdf"})
+        )
+        async with asyncio.timeout(20):
+            await until(lambda: app.uploads.objects.crowded)
+            for _ in range(3):
+                await send(app, "teach", PNG)
+            others_are_done.set()
+            answer = await slow
+        assert answer.status == 200, answer
+        async with app.client.get(await link(app, UUID(answer.body["id"]))) as response:
+            assert await response.read() == bytes(sent)
+
+
+async def test_nothing_is_lost_while_a_share_is_not_mounted(database: str, tmp_path: Path) -> None:
+    share, elsewhere = tmp_path / "share", tmp_path / "elsewhere"
+    async with running_app(database, storage_url=share.as_uri()) as app:
+        ready = await send(app, "kid", PDF)
+        path = await begin(app, "kid", len(PNG))
+        assert (await append(app, "kid", path, 0, PNG[:4_500])).status == 204
+        share.rename(elsewhere)
+        share.mkdir()
+
+        assert (await app.call(None, "GET", await link(app, ready))).status == 503
+        assert (await append(app, "kid", path, 4_500, PNG[4_500:])).status == 503
+        assert (await app.call("kid", "DELETE", f"/uploads/{ready}")).status == 204
+        await Sweeper(app.uploads).sweep()
+        assert (await app.call(None, "GET", "/readyz")).body["storage"] == "away"
+        async with running_app(database, storage_url=share.as_uri()) as another:
+            assert (await append(another, "kid", path, 4_500, PNG[4_500:])).status == 503
+        assert list(share.iterdir()) == []
+
+        share.rmdir()
+        elsewhere.rename(share)
+        assert await app.pool.fetchval("SELECT count(*) FROM objects_to_delete") == 1
+        assert (await append(app, "kid", path, 4_500, PNG[4_500:])).status == 204
+        async with app.client.get(await link(app, UUID(path.rpartition("/")[2]))) as response:
+            assert await response.read() == PNG

@@ -172,8 +172,8 @@ async def test_the_host_sees_everybodys_word_and_others_their_familys(live: Live
     await agree(live, session_id, "gran", agreed=False)
 
     async def seen_by(who: str) -> list[tuple[str, bool, str]]:
-        _, found = await consents.listing(live.pool, identity(who), session_id, after=None, limit=10)
-        return [(one["name"], one["agreed"], one["decided_by"]) for one in found]
+        answers = await consents.listing(live.pool, identity(who), session_id, after=None, limit=10)
+        return [(one["name"], one["agreed"], one["decided_by"]) for one in answers.people]
 
     everything = [("Gran", False, "gran"), ("Kid", True, "mum"), ("Mum", True, "mum")]
     assert await seen_by("teach") == everything
@@ -182,3 +182,23 @@ async def test_the_host_sees_everybodys_word_and_others_their_familys(live: Live
     assert await seen_by("kid") == everything[1:2]
     with pytest.raises(Forbidden):
         await seen_by("kid2")
+
+
+async def test_a_guardian_learns_whom_they_decide_for_also_from_outside_a_class(live: Live) -> None:
+    async def children(who: str, session_id: UUID) -> list[str]:
+        return [one.user_id for one in (await listed(who, session_id)).children]
+
+    async def listed(who: str, session_id: UUID) -> consents.Answers:
+        return await consents.listing(live.pool, identity(who), session_id, after=None, limit=10)
+
+    lesson, lesson_of_a_class = await asking(live), await live_session(live.pool, students=("kid",))
+    for who, found in (("mum", ["kid"]), ("gran", ["kid"]), ("kid", []), ("teach", [])):
+        assert await children(who, lesson) == found, who
+    await agree(live, lesson_of_a_class, "mum", child="kid")
+    seen = await listed("mum", lesson_of_a_class)
+    assert [(one["user_id"], one["agreed"]) for one in seen.people] == [("kid", True)]
+    assert [one.user_id for one in seen.children] == ["kid"]
+    with pytest.raises(Forbidden):
+        await listed("gran", lesson_of_a_class)
+    with pytest.raises(Forbidden):
+        await listed("mum", await live_session(live.pool, students=("kid2",)))

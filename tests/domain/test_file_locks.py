@@ -161,7 +161,7 @@ async def test_who_waits_for_a_session_or_a_course_holds_nothing_that_belongs_to
         async with app.pool.acquire() as holder, holder.transaction():
             await holder.execute(f"SELECT FROM {place} FOR NO KEY UPDATE")
             acting = asyncio.ensure_future(act())
-            await until(partial(somebody_waits, app))
+            await until(partial(somebody_waits, app, holder.get_server_pid(), place))
             for table in BEHIND:
                 # A lease that is renewed meanwhile is held for a moment.
                 await until(partial(is_free, app, table))
@@ -169,9 +169,17 @@ async def test_who_waits_for_a_session_or_a_course_holds_nothing_that_belongs_to
         await acting
 
 
-async def somebody_waits(app: App) -> bool:
+async def somebody_waits(app: App, holder: int, table: str) -> bool:
+    """Whether somebody waits for a row of the table that the backend `holder` has: they have its place in line."""
     waiting: bool = await app.pool.fetchval(
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+        """
+        SELECT EXISTS (
+            SELECT FROM pg_locks WHERE locktype = 'tuple' AND relation = $2::text::regclass AND granted
+                AND $1 = ANY (pg_blocking_pids(pid))
+        )
+        """,
+        holder,
+        table,
     )
     return waiting
 
@@ -196,7 +204,7 @@ async def test_comments_and_likes_are_taken_away_behind_their_content(app: App, 
             async with app.pool.acquire() as holder, holder.transaction():
                 await holder.execute("SELECT FROM course_content FOR NO KEY UPDATE")
                 acting = asyncio.ensure_future(app.call("teach", "DELETE", unsay))
-                await until(partial(somebody_waits, app))
+                await until(partial(somebody_waits, app, holder.get_server_pid(), "course_content"))
                 for table in ("content_comments", "content_likes"):
                     assert await is_free(app, table)
             assert (await acting).status in (200, 204)

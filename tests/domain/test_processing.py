@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,25 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain import processing
-from domain.processing import MAX_TRIES, NOT_THROUGH, Processing
+from domain.processing import (
+    AGAIN_SECONDS,
+    GONE,
+    KEPT_SECONDS,
+    MAX_AGAIN_SECONDS,
+    MAX_TRIES,
+    NOT_THROUGH,
+    RESERVE_BYTES,
+    WRITTEN_BYTES,
+    WRITTEN_SHARE,
+    Processing,
+)
 from domain.sweeper import Sweeper
 from media.job import Facts, Job
-from media.pool import Broken, MediaPool, SourceAway
+from media.pool import Broken, MediaPool, SourceAway, SourceGone
 from store.objects.objects import ObjectsAway
 from tests.support.apps import App, running_app
 from tests.support.media import make
-from tests.support.sending import send
+from tests.support.sending import link, send
 
 
 class Slow(MediaPool):
@@ -131,6 +143,87 @@ async def test_an_outage_however_long_costs_no_file(app: App, file_id: UUID, tmp
         await app.pool.execute("UPDATE files SET lease_until = now() - interval '1 second'")
     row = await row_of(app, file_id)
     assert (row["state"], row["lease_holder"], row["tries"]) == ("processing", None, 0)
+
+
+async def test_a_file_is_gone_when_the_store_says_so_too(app: App, file_id: UUID, tmp_path: Path) -> None:
+    working = Processing(app.uploads, Failing(SourceGone("not mounted")), tmp_path / "work")
+    await working.work()
+    row = await row_of(app, file_id)
+    assert (row["state"], row["tries"]) == ("processing", 0)
+    await app.uploads.objects.delete(row["key"])
+    await app.pool.execute("UPDATE files SET lease_until = now() - interval '1 second'")
+    await working.work()
+    row = await row_of(app, file_id)
+    assert (row["state"], row["reason"]) == ("failed", GONE)
+
+
+async def test_what_nobody_has_foreseen_costs_no_file(app: App, file_id: UUID, tmp_path: Path) -> None:
+    working = Processing(app.uploads, Failing(ZeroDivisionError("a bad deploy")), tmp_path / "work")
+    for _ in range(MAX_TRIES + 2):
+        await working.work()
+        await app.pool.execute("UPDATE files SET lease_until = now() - interval '1 second'")
+    row = await row_of(app, file_id)
+    assert (row["state"], row["lease_holder"], row["tries"]) == ("processing", None, 0)
+    await working.work()
+    slow = Slow()
+    slow.goes_on.set()
+    await app.pool.execute("UPDATE files SET lease_until = now() - interval '1 second'")
+    await Processing(app.uploads, slow, tmp_path / "work").work()
+    assert (await row_of(app, file_id))["state"] == "ready"
+
+
+async def test_what_keeps_failing_is_begun_less_and_less_often(app: App, file_id: UUID, tmp_path: Path) -> None:
+    working = Processing(app.uploads, Failing(ZeroDivisionError("a bad deploy")), tmp_path / "work")
+    pauses = []
+    for age in ("1 second", "10 minutes", "3 days"):
+        await app.pool.execute(
+            "UPDATE files SET lease_until = '-infinity', updated_at = now() - $1::text::interval", age
+        )
+        await working.work()
+        pauses.append(
+            await app.pool.fetchval(
+                "SELECT extract(epoch FROM lease_until - now())::float FROM files WHERE id = $1", file_id
+            )
+        )
+    assert pauses == pytest.approx([AGAIN_SECONDS, 600, MAX_AGAIN_SECONDS], abs=20)
+
+
+async def test_a_file_that_the_disk_has_no_room_for_waits_and_nothing_is_written(
+    app: App, file_id: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 2 * WRITTEN_BYTES + RESERVE_BYTES
+
+    class Disk:
+        def __init__(self, _folder: Path) -> None:
+            self.free = free
+
+    monkeypatch.setattr(shutil, "disk_usage", Disk)
+    media = Slow()
+    media.goes_on.set()
+    for _ in range(MAX_TRIES + 2):
+        await Processing(app.uploads, media, tmp_path / "work").work()
+        await app.pool.execute("UPDATE files SET lease_until = now() - interval '1 second'")
+    assert not media.began.is_set()
+    row = await row_of(app, file_id)
+    assert (row["state"], row["tries"]) == ("processing", 0)
+    free += 2 * int(row["size"] * WRITTEN_SHARE) + 2
+    await Processing(app.uploads, media, tmp_path / "work").work()
+    assert (await row_of(app, file_id))["state"] == "ready"
+
+
+async def test_the_bytes_of_a_file_that_nobody_came_to_the_end_of_stay_for_some_days(
+    app: App, file_id: UUID, tmp_path: Path
+) -> None:
+    await app.pool.execute("UPDATE files SET tries = $2 WHERE id = $1", file_id, MAX_TRIES)
+    await Processing(app.uploads, Slow(), tmp_path / "work").work()
+    await Sweeper(app.uploads).sweep()
+    row = await row_of(app, file_id)
+    assert row["state"] == "failed"
+    assert await app.uploads.objects.stat(row["key"]) is not None
+    assert (await app.call(None, "GET", await link(app, file_id))).status == 404
+    await app.pool.execute("UPDATE objects_to_delete SET due_at = due_at - make_interval(secs => $1)", KEPT_SECONDS)
+    await Sweeper(app.uploads).sweep()
+    assert await app.uploads.objects.stat(row["key"]) is None
 
 
 async def test_a_process_that_was_killed_is_a_try_and_no_verdict(app: App, file_id: UUID, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from aiobotocore.session import get_session
 
 from domain.processing import Processing
 from domain.sweeper import Sweeper
+from store.objects.local import MARKER
 from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
 from tests.support.buckets import BUCKET
@@ -110,7 +111,7 @@ async def read(app: App, key: str) -> bytes:
 
 
 def files_in(folder: Path) -> list[str]:
-    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
 
 
 async def objects_in(kind: str, folder: Path, settings: dict[str, str]) -> AsyncIterator[str]:

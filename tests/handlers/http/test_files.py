@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from email.parser import BytesParser
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -16,7 +17,7 @@ from yarl import URL
 
 from domain.sweeper import Sweeper
 from media.types import HEAD_BYTES, type_of
-from store.objects.objects import CACHE_CONTROL
+from store.objects.objects import CACHE_CONTROL, ObjectMissing, ObjectsAway, ObjectStore
 from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
 from tests.support.media import make
@@ -266,3 +267,49 @@ async def test_a_buckets_link_is_good_for_as_long_as_ours_but_no_longer_than_ama
     seconds = int(URL(answer.headers["Location"], encoded=True).query["X-Amz-Expires"])
     assert good_for - 5 <= seconds <= good_for
     assert seconds <= 604_800, "Signature Version 4"
+
+
+class Breaks:
+    """A store whose files break off: `missing` bytes before their end, with an `error` or without one."""
+
+    def __init__(self, objects: ObjectStore, missing: int, error: Exception | None) -> None:
+        self._objects = objects
+        self._missing = missing
+        self._error = error
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        assert end is not None
+        async for chunk in self._objects.read(key, start, max(start, end - self._missing)):
+            yield chunk
+        if self._error is not None:
+            raise self._error
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._objects, name)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ObjectsAway("a test"), ObjectMissing("a test"), RuntimeError("a test"), None],
+    ids=lambda error: repr(error),
+)
+@pytest.mark.parametrize("missing", [100, 200_000])
+async def test_a_download_that_breaks_off_ends_short_and_with_nothing_else(
+    app: App, path: str, missing: int, error: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.uploads, "objects", Breaks(app.uploads.objects, missing, error))
+    server = app.client.server
+    assert server.port is not None
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    received = bytearray()
+    with contextlib.closing(writer):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := await reader.read(65_536):
+                    received += chunk
+    head, _, body = bytes(received).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert f"Content-Length: {len(DATA)}".encode() in head
+    assert len(body) < len(DATA)
+    assert DATA.startswith(body)

@@ -38,9 +38,12 @@ def directives(policy: str) -> dict[str, list[str]]:
 
 
 async def test_a_player_may_follow_a_link_into_the_bucket_and_nothing_else_may() -> None:
+    async def origin() -> str:
+        return "https://bucket.test"
+
     app = web.Application()
     edge.guard(app)
-    pages.add_pages(app, media_origin="https://bucket.test")
+    pages.add_pages(app, media_origin=origin)
     async with TestClient(TestServer(app)) as client:
         policy = directives((await client.get("/")).headers["Content-Security-Policy"])
     assert policy["media-src"] == ["'self'", "https://bucket.test"]

@@ -253,6 +253,7 @@ async def test_consent_is_given_taken_back_and_seen(app: App) -> None:
     assert (await app.call("kid", "PUT", path, {"agreed": False})).status == 200
     seen = (await app.call("teach", "GET", path)).body
     assert (seen["required"], [(one["user_id"], one["agreed"]) for one in seen["people"]]) == (True, [("kid", False)])
+    assert (await app.call("mum", "GET", path)).body["children"] == [{"user_id": "kid", "name": "Kid"}]
     assert (await app.call("kid2", "GET", path)).status == 403
     assert (await app.call("kid", "PUT", path, {})).status == 400
 

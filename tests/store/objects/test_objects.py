@@ -7,8 +7,10 @@ import json
 import os
 import random
 import socket
-from datetime import UTC
-from io import BytesIO
+import threading
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -17,7 +19,7 @@ from yarl import URL
 
 from store.objects import local, s3
 from store.objects.local import LocalStore
-from store.objects.objects import CACHE_CONTROL, ObjectMissing, ObjectsAway, ObjectStore
+from store.objects.objects import CACHE_CONTROL, ObjectMissing, ObjectsAway, ObjectStore, Upload, in_thread
 from store.objects.s3 import PART_BYTES, S3Store
 from tests.store.objects.conftest import NewStore
 from tests.support.buckets import BUCKET, ENVIRONMENT, S3Servers
@@ -33,6 +35,13 @@ async def put(store: ObjectStore, key: str, data: bytes) -> None:
     await upload.finish()
 
 
+async def kept(upload: Upload) -> str:
+    """Its state, as the request ends."""
+    state = await upload.keep()
+    upload.drop()
+    return state
+
+
 async def finish(store: ObjectStore, state: str) -> None:
     upload = await store.resume(KEY, state)
     await upload.write(b"more")
@@ -41,6 +50,14 @@ async def finish(store: ObjectStore, state: str) -> None:
 
 async def got(store: ObjectStore, key: str, start: int = 0, end: int | None = None) -> bytes:
     return b"".join([chunk async for chunk in store.read(key, start, end)])
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials, and no second try."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 12_345])
@@ -79,7 +96,7 @@ async def test_another_content_has_another_etag(store: ObjectStore) -> None:
 async def test_an_upload_that_is_not_finished_cannot_be_read(store: ObjectStore) -> None:
     upload = await store.resume(KEY, await store.begin(KEY, "video/webm"))
     await upload.write(b"half")
-    await upload.keep()
+    await kept(upload)
 
     assert await store.stat(KEY) is None
     with pytest.raises(ObjectMissing):
@@ -99,7 +116,7 @@ async def test_an_upload_cut_anywhere_goes_on_at_another_worker(new_store: NewSt
         for start in range(0, len(piece), 300_000):
             await upload.write(piece[start : start + 300_000])
         assert upload.offset == at + len(piece)
-        state = await upload.keep()
+        state = await kept(upload)
         at += len(piece)
     last = await new_store().resume(KEY, state)
     await last.finish()
@@ -113,10 +130,10 @@ async def test_a_worker_that_dies_before_its_state_is_noted_loses_no_byte_of_the
     data = os.urandom(PART_BYTES + 3_000_000)
     upload = await new_store().resume(KEY, await new_store().begin(KEY, "video/webm"))
     await upload.write(data[:2_000_000])
-    noted = await upload.keep()
+    noted = await kept(upload)
     dies = await new_store().resume(KEY, noted)
     await dies.write(data[2_000_000:])
-    await dies.keep()
+    await kept(dies)
 
     again = await new_store().resume(KEY, noted)
 
@@ -130,7 +147,7 @@ async def test_a_worker_that_dies_before_its_state_is_noted_loses_no_byte_of_the
 async def test_an_upload_that_was_given_up_is_gone_and_leaves_nothing(store: ObjectStore) -> None:
     upload = await store.resume(KEY, await store.begin(KEY, "video/webm"))
     await upload.write(os.urandom(100_000))
-    state = await upload.keep()
+    state = await kept(upload)
 
     await store.give_up(KEY, state)
     await store.give_up(KEY, state)
@@ -177,16 +194,31 @@ async def test_a_signed_link_serves_the_file_under_our_headers(store: ObjectStor
         assert answer.headers["Cache-Control"] == CACHE_CONTROL
 
 
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(
+    ("region", "bucket", "origin"),
+    [
+        ("eu-central-1", "lessons", "https://lessons.s3.eu-central-1.amazonaws.com"),
+        ("cn-north-1", "lessons", "https://lessons.s3.cn-north-1.amazonaws.com.cn"),
+        ("eu-central-1", "les.sons", "https://s3.eu-central-1.amazonaws.com"),
+    ],
+)
+async def test_links_lead_to_the_buckets_own_host_in_its_region(
+    region: str, bucket: str, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    store = S3Store(bucket)
+    try:
+        assert await store.origin() == origin
+        link = await store.link(KEY, seconds=60, content_type="video/webm", disposition="inline")
+    finally:
+        await store.close()
+    assert link is not None
+    assert link.startswith(f"{origin}/")
+
+
 async def test_a_place_that_is_there_says_so(store: ObjectStore) -> None:
     await store.check()
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials, and no second try."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3, "ATTEMPTS", 1)
 
 
 async def is_away(store: ObjectStore, why: str) -> None:
@@ -257,6 +289,78 @@ async def test_a_folder_writes_what_it_gathered_and_no_more_is_held(
     await upload.finish()
 
 
+class School:
+    """An owner of folders."""
+
+    def __init__(self, name: str = "a-school", *, has_files: bool = False) -> None:
+        self._name = name
+        self._has_files = has_files
+
+    async def name(self) -> str:
+        return self._name
+
+    async def has_files(self) -> bool:
+        return self._has_files
+
+
+async def test_a_share_that_is_not_mounted_is_away_and_nothing_is_missing_from_it(tmp_path: Path) -> None:
+    root, unmounted = tmp_path / "files", tmp_path / "unmounted"
+    await LocalStore(root, School()).check()
+    store = LocalStore(root, School(has_files=True))
+    await put(store, KEY, b"bytes")
+    late = await store.resume(KEY, await store.begin(KEY, "video/webm"))
+    state = await kept(await store.resume(KEY, await store.begin(KEY, "video/webm")))
+    root.rename(unmounted)
+    root.mkdir()
+
+    acts: list[Callable[[], Awaitable[object]]] = [
+        store.check,
+        lambda: store.stat(KEY),
+        lambda: got(store, KEY),
+        lambda: store.delete(KEY),
+        lambda: store.begin(KEY, "video/webm"),
+        lambda: store.resume(KEY, state),
+        lambda: store.give_up(KEY, state),
+        lambda: store.clear(before=datetime.now(UTC)),
+        lambda: store.source(KEY, seconds=60),
+        late.finish,
+    ]
+    for act in acts:
+        with pytest.raises(ObjectsAway, match="is it mounted"):
+            await act()
+    assert [path.name for path in root.iterdir() if path.name != "objects"] == []
+
+    for path in sorted(root.rglob("*"), reverse=True):
+        path.rmdir()
+    root.rmdir()
+    unmounted.rename(root)
+    assert await got(store, KEY) == b"bytes"
+    assert (await kept(await store.resume(KEY, state))) == state
+
+
+async def test_a_folder_of_another_installation_is_away(tmp_path: Path) -> None:
+    await LocalStore(tmp_path / "files", School("one")).check()
+    with pytest.raises(ObjectsAway, match="says two"):
+        await LocalStore(tmp_path / "files", School("two")).check()
+    await LocalStore(tmp_path / "files", School("one", has_files=True)).check()
+
+
+async def test_what_is_above_a_folder_for_files_is_never_made(tmp_path: Path) -> None:
+    with pytest.raises(ObjectsAway):
+        await LocalStore(tmp_path / "mnt" / "files", School()).check()
+    assert not (tmp_path / "mnt").exists()
+
+
+async def test_what_is_no_file_ends_no_clearing(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    await store.begin(KEY, "video/webm")
+    (store.incoming / "0-a-folder").mkdir()
+
+    await store.clear(before=datetime.now(UTC) + timedelta(seconds=60))
+
+    assert [path.name for path in store.incoming.iterdir()] == ["0-a-folder"]
+
+
 # moto answers such a part with a 500.
 @pytest.mark.parametrize("new_store", ["local", "rclone"], indirect=True)
 async def test_an_upload_that_was_swept_meanwhile_is_missing_to_whoever_goes_on(new_store: NewStore) -> None:
@@ -277,7 +381,7 @@ async def test_an_upload_whose_end_got_no_answer_can_be_ended_again(new_store: N
         pytest.skip("a folder always answers")
     state = await store.begin(KEY, "video/webm")
     upload_id = json.loads(state)["upload_id"]
-    etag = await store.put_part(KEY, upload_id, 1, BytesIO(b"all of it"))
+    etag = await store.put_part(KEY, upload_id, 1, b"all of it")
 
     await store.complete(KEY, upload_id, [etag])
     await store.complete(KEY, upload_id, [etag])
@@ -293,33 +397,95 @@ async def test_when_a_file_was_written_can_be_said_in_http(store: ObjectStore) -
 
 
 @pytest.mark.parametrize("new_store", ["rclone"], indirect=True)
-@pytest.mark.parametrize("end", ["keep", "finish", "drop"])
-async def test_only_so_many_uploads_gather_parts_at_a_time_and_the_next_waits_for_its_turn(
+@pytest.mark.parametrize("end", ["part", "finish", "drop"])
+async def test_only_so_many_uploads_gather_much_of_a_part_at_a_time_and_the_next_waits_for_its_turn(
     new_store: NewStore, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "MAX_GATHERING", 1)
+    monkeypatch.setattr(s3, "GATHERED_BYTES", 1_000)
+    monkeypatch.setattr(s3, "PART_BYTES", 4_000)
     store = new_store()
     first = await store.resume(KEY, await store.begin(KEY, "video/webm"))
-    await first.write(b"first")
-    state = await store.begin(f"{KEY}.next", "video/webm")
-    waits = asyncio.create_task(store.resume(f"{KEY}.next", state))
+    await first.write(bytes(2_000))
+    crowded = store.crowded
+    assert crowded
+    next_key = f"{KEY}.next"
+    second = await store.resume(next_key, await store.begin(next_key, "video/webm"))
+    await second.write(b"2" * 999)
+    waits = asyncio.create_task(second.write(b"2"))
     await asyncio.sleep(0)
     assert not waits.done()
 
-    if end == "keep":
-        await first.keep()
+    if end == "part":
+        await first.write(bytes(2_000))
     elif end == "finish":
         await first.finish()
-    first.drop()
-    first.drop()
+    else:
+        first.drop()
 
-    second = await waits
+    await waits
     monkeypatch.setattr(s3, "TURN_SECONDS", 0.01)
     with pytest.raises(ObjectsAway, match="too many"):
-        await store.resume(f"{KEY}.next", state)
-    await second.write(b"second")
+        await put(store, f"{KEY}.third", bytes(2_000))
     await second.finish()
-    assert await got(store, f"{KEY}.next") == b"second"
+    first.drop()
+    assert not store.crowded
+    assert await got(store, next_key) == b"2" * 1_000
+
+
+@pytest.mark.parametrize("new_store", ["rclone"], indirect=True)
+async def test_a_hundred_slow_uploads_keep_nobody_waiting_and_take_little_memory(new_store: NewStore) -> None:
+    store, piece = new_store(), os.urandom(100_000)
+    state = await store.begin(KEY, "video/webm")
+    tracemalloc.start()
+    try:
+        uploads = [await store.resume(KEY, state) for _ in range(100)]
+        for upload in uploads:
+            for _ in range(10):
+                await upload.write(piece)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100 * s3.GATHERED_BYTES
+    for upload in uploads[1:]:
+        upload.drop()
+    await uploads[0].finish()
+    assert await got(store, KEY) == piece * 10
+
+
+@pytest.mark.parametrize("new_store", ["rclone"], indirect=True)
+async def test_what_an_old_holder_keeps_late_takes_nothing_from_the_one_who_went_on(new_store: NewStore) -> None:
+    data = os.urandom(100_000)
+    noted = await new_store().begin(KEY, "video/webm")
+    old, new = await new_store().resume(KEY, noted), await new_store().resume(KEY, noted)
+    await old.write(data[:60_000])
+    await new.write(data)
+    state = await kept(new)
+
+    await kept(old)
+
+    again = await new_store().resume(KEY, state)
+    assert again.offset == len(data)
+    await again.finish()
+    assert await got(new_store(), KEY) == data
+
+
+@pytest.mark.parametrize("new_store", ["rclone"], indirect=True)
+async def test_what_was_kept_before_does_not_stay_for_ever_beside_a_slow_upload(new_store: NewStore) -> None:
+    store = new_store()
+    assert isinstance(store, S3Store)
+    upload = await store.resume(KEY, await store.begin(KEY, "video/webm"))
+    for _ in range(5):
+        await upload.write(b"x" * 1_000)
+        state = await upload.keep()
+        assert await upload.keep() == state
+    again = await new_store().resume(KEY, state)
+    assert again.offset == 5_000
+    again.drop()
+    with pytest.raises(ObjectMissing):
+        await new_store().resume(KEY, state.replace('"beside":5000', '"beside":3000'))
+    await upload.finish()
+    assert await got(store, KEY) == b"x" * 5_000
 
 
 @pytest.mark.parametrize("new_store", ["rclone"], indirect=True)
@@ -327,13 +493,33 @@ async def test_an_upload_that_cannot_go_on_takes_nobodys_turn(
     new_store: NewStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "MAX_GATHERING", 1)
+    monkeypatch.setattr(s3, "GATHERED_BYTES", 1)
     monkeypatch.setattr(s3, "TURN_SECONDS", 0.01)
     store = new_store()
     upload = await store.resume(KEY, await store.begin(KEY, "video/webm"))
     await upload.write(b"half")
-    state = await upload.keep()
+    state = await kept(upload)
     await store.give_up(KEY, state)
 
     for _ in range(2):
         with pytest.raises(ObjectMissing):
             await store.resume(KEY, state)
+
+
+async def test_who_is_cancelled_waits_for_the_thread_that_uses_their_file() -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    def use() -> None:
+        began.set()
+        may_end.wait(10)
+
+    using = asyncio.create_task(in_thread(use))
+    await asyncio.to_thread(began.wait, 10)
+    using.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    ended = using.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    assert not ended
