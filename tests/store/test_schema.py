@@ -230,7 +230,7 @@ async def to(dsn: str, revision: str) -> None:
     """Have the schema of another release."""
     is_made = await ask(dsn, "SELECT to_regclass('alembic_version')")
     present = (await ask(dsn, "SELECT max(version_num) FROM alembic_version") if is_made else None) or ""
-    step = command.downgrade if revision < str(present) else command.upgrade
+    step = command.downgrade if revision == "base" or revision < str(present) else command.upgrade
     await schema._change(dsn, schema.MIGRATIONS, lambda config: step(config, revision))
 
 

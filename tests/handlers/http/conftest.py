@@ -38,6 +38,9 @@ class Told:
     def person_changed(self, user_ids: Iterable[str]) -> None:
         self.people.append(set(user_ids))
 
+    def session_ended(self) -> None:
+        """Its meeting is nobody's here."""
+
     def tell_people(self, user_ids: Sequence[str], news: Event) -> None:
         self.notifications += [(user_id, msgspec.json.decode(news.json)) for user_id in user_ids]
 
