@@ -188,11 +188,11 @@ async def delete_comment(pool: Pool, identity: Identity, content_id: UUID, comme
                 raise unknown_comment()
 
 
-async def like(executor: Executor, identity: Identity, content_id: UUID, *, liked: bool) -> int:
+async def like(pool: Pool, identity: Identity, content_id: UUID, *, liked: bool) -> int:
     """Like it, or take that back; how many like it now. Who can see it may. Raises NotFound, Forbidden."""
-    await find(executor, identity, content_id)
+    await find(pool, identity, content_id)
     act = engagement.like if liked else engagement.unlike
-    count = await act(executor, content_id, identity.user_id)
+    count = await act(pool, content_id, identity.user_id)
     if count is None:
         raise unknown_content()
     return count

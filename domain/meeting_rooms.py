@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from domain.errors import BadGateway
-from meetings.provider import Provider, ProviderError, Room, RoomSpec
+from meetings.provider import Provider, ProviderAway, ProviderError, ProviderFailed, Room, RoomSpec
 from meetings.providers import Providers
 from store import meeting_intents, meetings
 from store.database import Connection, Pool
@@ -30,8 +30,9 @@ from store.meetings import Meeting
 ROOM_LIFETIME: Final = timedelta(hours=24)
 #: Bytes of a room's name that nobody guesses, written as twice as many characters.
 NAME_BYTES: Final = 12
-#: Rooms that a worker deletes one after the other, before it looks again.
-MAX_SWEPT: Final = 20
+#: Rooms of a provider that a worker deletes one after the other, before it looks again: fewer than come back to others
+#: meanwhile, as they do when a worker dies.
+MAX_SWEPT: Final = 10
 
 logger = structlog.get_logger(__name__)
 
@@ -112,27 +113,53 @@ class Rooms:
         self.over.set()
 
     async def sweep(self) -> int:
-        """Delete what is over, or has become no meeting, as far as providers can be reached; how many those were."""
+        """Delete what is over, or has become no meeting, as far as providers can be reached; how many those were.
+
+        Providers side by side: one that is away, or slow, holds up its own rooms alone.
+        """
+        swept = await asyncio.gather(
+            *(self._sweep_one(self._providers.by_name(name)) for name in self._providers.names), return_exceptions=True
+        )
+        for one in swept:
+            if isinstance(one, BaseException):
+                raise one
+        return sum(one for one in swept if isinstance(one, int))
+
+    async def _sweep_one(self, provider: Provider) -> int:
         swept = 0
-        while claimed := await meetings.claim_over(self._pool, limit=MAX_SWEPT):
-            for meeting in claimed:
-                try:
-                    await self._providers.by_name(meeting.provider).delete_room(room_of(meeting))
-                except ProviderError as error:
-                    logger.warning("meetings.not_deleted", provider=meeting.provider, reason=error.message)
-                else:
-                    await meetings.set_deleted(self._pool, meeting.id)
-                    swept += 1
-        while intents := await meeting_intents.claim_due(self._pool, limit=MAX_SWEPT):
-            for intent in intents:
-                try:
-                    await self._providers.by_name(intent.provider).unmake_room(intent.room_name)
-                except ProviderError as error:
-                    logger.warning("meetings.not_unmade", provider=intent.provider, reason=error.message)
-                else:
-                    await meeting_intents.forget(self._pool, intent)
-                    swept += 1
-        return swept
+        while True:
+            claimed = await meetings.claim_over(self._pool, provider.name, limit=MAX_SWEPT)
+            intents = await meeting_intents.claim_due(self._pool, provider.name, limit=MAX_SWEPT)
+            if not claimed and not intents:
+                return swept
+            try:
+                for meeting in claimed:
+                    swept += await self._delete(provider, meeting)
+                for intent in intents:
+                    swept += await self._unmake(provider, intent)
+            except ProviderAway as error:
+                logger.warning("meetings.sweep_waits", provider=provider.name, reason=error.message)
+                return swept
+
+    async def _delete(self, provider: Provider, meeting: Meeting) -> bool:
+        """Raises ProviderAway."""
+        try:
+            await provider.delete_room(room_of(meeting))
+        except ProviderFailed as error:
+            logger.warning("meetings.not_deleted", provider=provider.name, reason=error.message)
+            return False
+        await meetings.set_deleted(self._pool, meeting.id)
+        return True
+
+    async def _unmake(self, provider: Provider, intent: Intent) -> bool:
+        """Raises ProviderAway."""
+        try:
+            await provider.unmake_room(intent.room_name)
+        except ProviderFailed as error:
+            logger.warning("meetings.not_unmade", provider=provider.name, reason=error.message)
+            return False
+        await meeting_intents.forget(self._pool, intent)
+        return True
 
 
 def room_of(meeting: Meeting) -> Room:

@@ -20,9 +20,10 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from domain import access, admission
+from domain import access
 from domain.access import Member
 from domain.errors import Conflict, EncountersError, Forbidden, NotFound, TooManyRequests, invalid
+from domain.identity import Identity
 from domain.live import Live
 from domain.meeting_rooms import Rooms, provider_failed, room_of
 from domain.tellings import Tellings
@@ -47,6 +48,8 @@ MAX_PASSES: Final = 3
 #: what a provider allows all people together.
 PASSES_BURST: Final = 20
 PASSES_PER_SECOND: Final = 0.5
+#: Seconds between two moves of a session's meeting by its host: each makes a room, and has everybody ask for a pass.
+MOVE_PAUSE_SECONDS: Final = 5.0
 #: The most people whose passes a worker counts.
 MAX_COUNTED: Final = 10_000
 
@@ -126,7 +129,7 @@ class Meetings:
 
         Everybody in the session is told (`meetingMoved`), and gets a pass to it by asking for one. Who was removed gets
         none. Raises Forbidden, NotFound (there is none to move), BadRequest (there is no such provider), Conflict
-        (`session_ended`), BadGateway.
+        (`session_ended`), TooManyRequests (it was moved less than MOVE_PAUSE_SECONDS ago), BadGateway.
         """
         access.require_host(member)
         if to is not None and to not in self._providers.names:
@@ -135,6 +138,11 @@ class Meetings:
         before = await self.current(session.id)
         if only is not None and before.id != only:
             return before, False
+        if before.generation > 1:
+            # Over all workers: whichever moved it, this is its time.
+            left = MOVE_PAUSE_SECONDS - (datetime.now(UTC) - before.created_at).total_seconds()
+            if 0 < left <= MOVE_PAUSE_SECONDS:
+                raise TooManyRequests("This meeting was moved just now; wait a moment.", retry_after=math.ceil(left))
         return await self._replace(session, provider, before.id)
 
     async def _move_on(self, meeting: Meeting) -> None:
@@ -234,20 +242,25 @@ class Meetings:
         for _ in range(MAX_PASSES):
             person = await self._person(session, member)
             meeting, given = await self._in_room(session, person, act)
-            await self._check_open(member)
+            await self._check_still_open(member)
             if await self._person(session, member) == person:
                 return meeting, given
         await self._tellings.removed(session.id, member.user_id)
         raise Conflict("What you may do here is changing; try again.", code="permissions_changing")
 
-    async def _check_open(self, member: Member) -> None:
-        """Whoever was removed while their pass was made may be registered anew, behind the removal: undo that."""
-        participant = await participants.of_person(self._pool, member.session_id, member.user_id)
-        if participant is not None and participant.was_kicked:
+    async def _check_still_open(self, member: Member) -> None:
+        """Whoever was removed while their pass was made, or does not belong to the session any more, may be registered
+        anew, behind the removal: undo that."""
+        try:
+            now, _ = await access.enter(
+                self._pool, member.session_id, Identity(user_id=member.user_id, role=member.role)
+            )
+        except Forbidden:
             self._spawn(lambda: self._tellings.removed(member.session_id, member.user_id))
-            raise admission.kicked()
-        now = await sessions.find(self._pool, member.session_id)
-        if now is None or now.status == "ended":
+            raise
+        except NotFound:
+            raise session_ended() from None
+        if now.status == "ended":
             raise session_ended()
 
     async def _person(self, session: Session, member: Member) -> Person:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -40,8 +39,10 @@ LONGEST_WAIT: Final = timedelta(hours=72)
 #: The same where nobody wants it any more, and it is only to be deleted; and the longest pause meanwhile.
 LONGEST_WAIT_UNWANTED: Final = timedelta(hours=24)
 MAX_UNWANTED_LOOK_SECONDS: Final = 3_600.0
-#: Seconds until what runs on though it was stopped is stopped again: it may have been about to begin.
+#: Seconds until what runs on though it was stopped is stopped again: it may have been about to begin. Then as long
+#: again as it has taken so far, and at most so long.
 STOP_AGAIN_SECONDS: Final = 5.0
+MAX_STOP_AGAIN_SECONDS: Final = 600.0
 #: After so long a recording that its provider does not know of was never made.
 UNKNOWN_AFTER: Final = timedelta(minutes=10)
 #: Recordings that a worker looks at at a time; more wait.
@@ -142,7 +143,7 @@ class Looks:
         if current is None or current.id != held.meeting_id:
             await self._stop_here(held)  # its meeting is over, and so is it
         else:
-            found = await self._find(held, provider, room)
+            found = await self._find(held, provider, room, wanted=True)
             if found is None and datetime.now(UTC) - held.asked_at > UNKNOWN_AFTER:
                 await move(self._live, held, has_film=False, seconds=None, failure=NO_FILM)
             elif found is not None and found.status == "processing":
@@ -165,15 +166,14 @@ class Looks:
             self._live.publish([entry])
 
     async def _wait_for_film(self, held: ProviderRecording, provider: Provider, room: Room) -> None:
-        found = await self._find(held, provider, room)
-        waited = datetime.now(UTC) - (held.stopped_at or held.asked_at)
-        if found is not None and found.status == "in-progress":
-            # It was not running yet when it was stopped.
-            await provider_recordings.looked_at(self._pool, held, "running", look_after=STOP_AGAIN_SECONDS)
+        found = await self._find(held, provider, room, wanted=True)
+        waited = waited_for(held)
+        if found is not None and found.status == "in-progress" and waited < LONGEST_WAIT:
+            await self._stop_again(held, waited)
         elif found is not None and found.status in ("finished", "failed"):
             await self._settle(held, found)
             await provider_recordings.looked_at(self._pool, held, "settled", look_after=None)
-        elif waited > LONGEST_WAIT:
+        elif waited >= LONGEST_WAIT:
             await move(self._live, held, has_film=False, seconds=None, failure=NO_FILM)
             await provider_recordings.looked_at(self._pool, held, "settled", look_after=None)
         else:
@@ -188,12 +188,12 @@ class Looks:
         """One that nobody wants any more: what comes of it late is waited for, and deleted, too."""
         found: Recording | None = None
         if held.phase != "settled":
-            found = await self._find(held, provider, room)
-            waited = datetime.now(UTC) - (held.stopped_at or held.asked_at)
+            found = await self._find(held, provider, room, wanted=False)
+            waited = waited_for(held)
             unsettled = found is None or found.status in ("in-progress", "processing")
             if unsettled and waited < LONGEST_WAIT_UNWANTED:
                 if found is not None and found.status == "in-progress":
-                    await provider_recordings.looked_at(self._pool, held, "running", look_after=STOP_AGAIN_SECONDS)
+                    await self._stop_again(held, waited)
                 else:
                     after = max(FIRST_LOOK_SECONDS, min(waited.total_seconds(), MAX_UNWANTED_LOOK_SECONDS))
                     await provider_recordings.looked_at(self._pool, held, "stopped", look_after=after)
@@ -205,13 +205,24 @@ class Looks:
         await provider_recordings.forget(self._pool, held.recording_id)
         logger.info("provider_recordings.deleted", recording=str(held.recording_id), provider=held.provider)
 
-    async def _find(self, held: ProviderRecording, provider: Provider, room: Room) -> Recording | None:
-        others: Sequence[str] = ()
-        if held.provider_id is None:
-            others = await provider_recordings.named_in_room(self._pool, held.provider, room.name)
-        found = await provider.find_recording(room, key_of(held), since=held.asked_at, others=others)
-        if found is not None and held.provider_id is None:
-            await provider_recordings.name(self._pool, held.recording_id, found.id)
+    async def _stop_again(self, held: ProviderRecording, waited: timedelta) -> None:
+        """It runs though it was stopped: it was about to begin, or its provider does not do it."""
+        after = max(STOP_AGAIN_SECONDS, min(waited.total_seconds(), MAX_STOP_AGAIN_SECONDS))
+        await provider_recordings.looked_at(self._pool, held, "running", look_after=after)
+
+    async def _find(self, held: ProviderRecording, provider: Provider, room: Room, *, wanted: bool) -> Recording | None:
+        """What the provider has not named is found by when it began. What is not `wanted` will be deleted: it is not
+        looked for as long as it may be what somebody waits for."""
+        if held.provider_id is not None:
+            return await provider.find_recording(room, key_of(held), since=held.asked_at)
+        others = await provider_recordings.others_in_room(self._pool, held)
+        if others.waits and not wanted:
+            return None
+        found = await provider.find_recording(
+            room, key_of(held), since=held.asked_at, until=others.next, others=others.named
+        )
+        if found is None or not await provider_recordings.name(self._pool, held.recording_id, found.id):
+            return None
         return found
 
 
@@ -239,6 +250,11 @@ async def move(live: Live, told: ProviderRecording, has_film: bool, *, seconds: 
                 await provider_recordings.look_soon(connection, told.recording_id, look_after=FIRST_LOOK_SECONDS)
                 news = News(entries=[entry])
     show(live, news)
+
+
+def waited_for(held: ProviderRecording) -> timedelta:
+    """How long it has been since it was stopped first."""
+    return datetime.now(UTC) - (held.stopped_at or held.asked_at)
 
 
 def room_at(found: ProviderRecording) -> Room:

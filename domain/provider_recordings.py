@@ -8,10 +8,14 @@ stopped again if nothing comes of it, whoever dies meanwhile.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID, uuid4
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -23,7 +27,7 @@ from domain.live import Live
 from domain.meeting_rooms import provider_failed, room_of
 from domain.provider_recording_looks import RUNNING_LOOK_SECONDS, Looks, key_of, move, room_at
 from domain.recorder import Recorder, Written
-from meetings import daily
+from meetings import daily, daily_recordings
 from meetings.provider import (
     AlreadyRecording,
     Link,
@@ -31,6 +35,7 @@ from meetings.provider import (
     NotRecording,
     NotSupported,
     ProviderError,
+    RecordingRefused,
     RoomGone,
 )
 from meetings.providers import Providers
@@ -39,10 +44,13 @@ from store import meetings, provider_recordings
 from store.database import Connection
 from store.errors import Away, Refused, translated
 from store.meetings import Meeting
-from store.provider_recordings import STARTING_SECONDS
+from store.provider_recordings import STARTING_SECONDS, ProviderRecording
 
 #: Seconds for a start at the provider: what it has to do takes less, and other workers wait for longer.
 START_SECONDS: Final = STARTING_SECONDS - 15.0
+#: Seconds that a provider's links end later than they must, so that many can have the same; and links that are kept.
+LINK_STEP_SECONDS: Final = 300
+MAX_LINKS: Final = 1_000
 
 logger = structlog.get_logger(__name__)
 
@@ -54,6 +62,9 @@ class ProviderRecordings(Recorder):
         self._live = live
         self._pool = live.pool
         self._providers = providers
+        #: By recording and end, the oldest first, and who asks for one.
+        self._links: OrderedDict[tuple[UUID, int], Link] = OrderedDict()
+        self._asking: WeakValueDictionary[tuple[UUID, int], asyncio.Lock] = WeakValueDictionary()
         self.looks = Looks(live, providers)
         live.recorder = self
 
@@ -132,13 +143,13 @@ class ProviderRecordings(Recorder):
         try:
             async with asyncio.timeout(START_SECONDS):
                 begun = await self._providers.by_name(meeting.provider).start_recording(room, str(instance_id))
-        except (AlreadyRecording, MeetingEmpty, RoomGone, NotSupported) as refused:
+        except (AlreadyRecording, MeetingEmpty, RoomGone, RecordingRefused, NotSupported) as refused:
             await provider_recordings.forget(self._pool, recording_id)
             if isinstance(refused, RoomGone):
                 await meetings.set_deleted(self._pool, meeting.id)
             if isinstance(refused, AlreadyRecording):
                 raise still_recording() from refused
-            if isinstance(refused, NotSupported):
+            if isinstance(refused, RecordingRefused | NotSupported):
                 raise provider_failed("start_recording", refused) from refused
             raise meeting_empty() from refused
         except ProviderError as error:
@@ -161,8 +172,23 @@ class ProviderRecordings(Recorder):
 
     # Reading
 
-    async def link(self, recording_id: UUID, *, seconds: int) -> Link:
-        """Where the film of a recording is read: asked of its provider now. Raises NotFound, BadGateway."""
+    async def link(self, recording_id: UUID, *, until: float) -> Link:
+        """Where the film of a recording is read until then (Unix seconds), or LINK_STEP_SECONDS longer at most.
+
+        Its provider is asked once for all who want it about as long: a player comes back for every piece, and a class
+        comes at once. Raises NotFound, BadGateway.
+        """
+        ends_at = math.ceil(until / LINK_STEP_SECONDS) * LINK_STEP_SECONDS
+        key = (recording_id, ends_at)
+        async with self._asking.setdefault(key, asyncio.Lock()):
+            found = self._links.get(key)
+            if found is None or found.expires_at.timestamp() < min(until, time.time() + LINK_STEP_SECONDS):
+                found = self._links[key] = await self._ask_link(recording_id, seconds=ends_at - int(time.time()))
+                if len(self._links) > MAX_LINKS:
+                    self._links.popitem(last=False)
+            return found
+
+    async def _ask_link(self, recording_id: UUID, *, seconds: int) -> Link:
         found = await provider_recordings.find(self._pool, recording_id)
         if found is None:
             raise acts.unknown_recording()
@@ -188,14 +214,22 @@ class ProviderRecordings(Recorder):
             instance_id=_uuid(news.instance_id),
             room_name=news.room_name,
         )
-        if told is None:
+        if told is None or not _is_of(told, news):
             logger.info("recording.unknown", recording=news.recording_id, instance=news.instance_id, told=news.status)
             return
-        if told.provider_id is None and news.recording_id is not None:
-            await provider_recordings.name(self._pool, told.recording_id, news.recording_id)
+        new_id = news.recording_id if told.provider_id is None else None
+        if new_id is not None and not await provider_recordings.name(self._pool, told.recording_id, new_id):
+            return  # it has become known as another recording's meanwhile
         if news.status in ("finished", "failed"):
             failure = f"The video provider could not record this: {news.error or 'it did not say why'}"
             await move(self._live, told, news.status == "finished", seconds=news.duration_seconds, failure=failure)
+
+
+def _is_of(told: ProviderRecording, news: RecordingNews) -> bool:
+    """What is told apart by its room alone must have begun after it was asked for."""
+    if told.provider_id is not None or _uuid(news.instance_id) == told.instance_id:
+        return True
+    return daily_recordings.began_between(news.started_at, told.asked_at, None)
 
 
 def meeting_empty() -> Conflict:

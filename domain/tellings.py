@@ -2,13 +2,15 @@
 
 What is to be told is written with the change itself (:mod:`store.tellings`): neither a provider that is away nor a
 worker that dies loses it. Of one person, one worker tells at a time, what is true at that moment: two changes that
-follow each other cannot land in the other order.
+follow each other cannot land in the other order. Where a pass says what its owner may send, it is told again until the
+passes of before are over: they may have come in with one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -18,7 +20,7 @@ from domain import access
 from domain.errors import EncountersError, Forbidden
 from domain.identity import Identity
 from domain.meeting_rooms import room_of
-from meetings.provider import NotSupported, Person, ProviderError
+from meetings.provider import NotSupported, Person, Provider, ProviderAway, ProviderError
 from meetings.providers import Providers
 from store import meeting_people, meetings, participants, sessions, tellings, users
 from store.database import Pool
@@ -28,6 +30,8 @@ from store.tellings import HOLD_SECONDS, Telling
 
 #: People of whom a worker tells at a time; more wait.
 TELLING_AT_ONCE: Final = 4
+#: Seconds for which a provider that was away is not asked: those of others are told of meanwhile.
+AWAY_SECONDS: Final = 2.0
 #: Seconds for one person: less than they are held.
 TELL_SECONDS: Final = HOLD_SECONDS - 5.0
 
@@ -44,6 +48,8 @@ class Tellings:
         self._pool = pool
         self._providers = providers
         self._move_on = move_on
+        #: By provider, on the clock of `time.monotonic`.
+        self._away_until: dict[str, float] = {}
         self._tellers: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -79,29 +85,45 @@ class Tellings:
     async def _tell(self, telling: Telling) -> None:
         try:
             async with asyncio.timeout(TELL_SECONDS):
-                await self._tell_state(telling)
+                again = await self._tell_state(telling)
         except NotSupported:
-            pass  # of muting: the session's room has told them
+            again = ()  # of muting: the session's room has told them
         except (ProviderError, EncountersError, TimeoutError) as error:
             logger.warning("meetings.not_told", reason=str(error) or "too slow")
             await tellings.release(self._pool, telling)
             return
-        await tellings.done(self._pool, telling)
+        at_age = next((seconds for seconds in again if seconds > telling.age_seconds), None)
+        if at_age is None:
+            await tellings.done(self._pool, telling)
+        else:
+            await tellings.tell_again(self._pool, telling, at_age=at_age)
 
-    async def _tell_state(self, telling: Telling) -> None:
+    async def _tell_state(self, telling: Telling) -> Sequence[float]:
+        """When it is to be told again, in seconds after the change."""
         meeting = await meetings.current(self._pool, telling.session_id)
         if meeting is None:
-            return
+            return ()
         provider = self._providers.by_name(meeting.provider)
+        if time.monotonic() < self._away_until.get(provider.name, 0.0):
+            raise ProviderAway(f"The video provider {provider.name} was away a moment ago.")
+        try:
+            return await self._tell_provider(telling, meeting, provider)
+        except ProviderAway:
+            self._away_until[provider.name] = time.monotonic() + AWAY_SECONDS
+            raise
+
+    async def _tell_provider(self, telling: Telling, meeting: Meeting, provider: Provider) -> Sequence[float]:
         ejected = await meeting_people.times_ejected(self._pool, meeting.id, telling.user_id)
         person = await self._person(telling, ejected or 0)
         if person is not None:
             await provider.permit(room_of(meeting), person)
-        elif "eject" in provider.abilities:
+            return provider.permit_again_seconds
+        if "eject" in provider.abilities:
             await provider.eject(room_of(meeting), telling.user_id, ejected=ejected or 0)
             await meeting_people.note_ejected(self._pool, meeting.id, telling.user_id, (ejected or 0) + 1)
         elif ejected is not None:  # they have a pass, which is good as long as the room
             await self._move_on(meeting)
+        return ()
 
     async def _person(self, telling: Telling, ejected: int) -> Person | None:
         """The person with what they may do now; None for who may not be there."""

@@ -112,6 +112,7 @@ class Chime(ChimeRecordings):
     #: An empty meeting ends by itself after five minutes.
     makes_ahead = False
     pass_seconds = PASS_SECONDS
+    permit_again_seconds = ()
 
     def __init__(
         self, *, meetings: Any, pipelines: Any, objects: Any, region: str, bucket: str | None, act_seconds: float

@@ -7,7 +7,7 @@ them. Sources: botocore's service model `chime-sdk-media-pipelines` (2021-07-15)
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -124,8 +124,15 @@ class ChimeRecordings:
             await self._pipelines.delete_media_capture_pipeline(MediaPipelineId=pipeline_id)
 
     async def find_recording(
-        self, room: Room, key: RecordingKey, *, since: datetime, others: Collection[str] = ()
+        self,
+        room: Room,
+        key: RecordingKey,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        others: Collection[str] = (),
     ) -> Recording | None:
+        """The pieces are deleted as soon as the film is there."""
         self._recording_bucket()
         if key.recording_id is None:
             return None
@@ -142,6 +149,8 @@ class ChimeRecordings:
             pass  # Chime forgets a capture some time after its end
         if status == "processing" and await self._file(room, key) is not None:
             status = "finished"
+            with suppress(ProviderError):  # they go with the recording at the latest
+                await self._delete_all(f"{_folder(room, key.instance_id)}/{PIECES}/")
         return Recording(id=key.recording_id, status=status, started_at=started_at)
 
     async def recording_link(self, room: Room, key: RecordingKey, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
@@ -160,7 +169,9 @@ class ChimeRecordings:
     async def delete_recording(self, room: Room, key: RecordingKey) -> None:
         """The file and the pieces. A night of them is deleted page by page: what is left then is for the next time."""
         self._recording_bucket()
-        prefix = f"{_folder(room, key.instance_id)}/"
+        await self._delete_all(f"{_folder(room, key.instance_id)}/")
+
+    async def _delete_all(self, prefix: str) -> None:
         for _ in range(MAX_DELETED_PAGES):
             async with self._act(NotRecording("The bucket for recordings is not there.")):
                 page = await self._objects.list_objects_v2(Bucket=self._bucket, Prefix=prefix)

@@ -41,9 +41,11 @@ from meetings.provider import (
 )
 
 NAME: Final = "daily"
-#: Until when a token lets in; who is in stays. It says what its owner may send: somebody who was muted could come in
-#: again with an older one, and speak.
+#: Until when a token lets in; who is in stays. It says what its owner may send: somebody who was muted can come in
+#: again with an older one, and is muted there again.
 PASS_SECONDS: Final = 3 * 60
+#: After a change, in seconds: when Daily lists who was just coming in, in between, and when no older token lets in.
+PERMIT_AGAIN_SECONDS: Final = (15.0, 60.0, PASS_SECONDS + 15.0)
 #: What a room of Daily takes unless Daily was asked to raise it.
 MAX_PEOPLE: Final = 200
 #: The most connections of one person that are told of changed permissions.
@@ -52,6 +54,8 @@ MAX_CONNECTIONS: Final = 20
 #: class look for its room once.
 SEEN_SECONDS: Final = 30.0
 MAX_SEEN: Final = 1_000
+#: The properties of a room that :class:`RoomSpec` stands for.
+_WISHES: Final = ("nbf", "exp", "max_participants", "eject_at_room_exp", "enable_recording")
 _SCREEN: Final = ("screenVideo", "screenAudio")
 
 
@@ -84,6 +88,7 @@ class _Room(msgspec.Struct, frozen=True):
     name: str
     url: str
     privacy: str
+    config: dict[str, Any] = {}
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -107,6 +112,7 @@ class Daily(DailyRecordings):
     places = None
     makes_ahead = True
     pass_seconds = PASS_SECONDS
+    permit_again_seconds = PERMIT_AGAIN_SECONDS
 
     def __init__(self, api: DailyApi) -> None:
         super().__init__(api)
@@ -127,7 +133,7 @@ class Daily(DailyRecordings):
         try:
             made = await self._api.call("POST", "/rooms", _Room, body=body, again=True)
         except Refusal as refused:
-            made = await self._made_before(spec.name, refused)
+            made = await self._made_before(spec.name, properties, refused)
         except (Unsure, Unreadable):
             await undo(self._delete(spec.name))
             raise
@@ -143,14 +149,21 @@ class Daily(DailyRecordings):
             data={"url": made.url, "roomName": made.name},
         )
 
-    async def _made_before(self, name: str, refused: Refusal) -> _Room:
-        """The room, where the refusal was that there is one: an earlier try made it, whose answer was lost."""
+    async def _made_before(self, name: str, properties: dict[str, Any], refused: Refusal) -> _Room:
+        """The room, where the refusal was that there is one: an earlier try made it, whose answer was lost. What was
+        wished otherwise then is changed."""
         if refused.status != 400:
             raise refused
         try:
-            return await self._api.call("GET", room_path(name), _Room, again=True)
+            made = await self._api.call("GET", room_path(name), _Room, again=True)
         except Refusal:
             raise refused from None
+        had = made.config
+        other = {key: properties.get(key) for key in _WISHES if (properties.get(key) or None) != (had.get(key) or None)}
+        if not other:
+            return made
+        body = {"privacy": "private", "properties": other}
+        return await self._api.call("POST", room_path(name), _Room, body=body, again=True)
 
     async def delete_room(self, room: Room) -> None:
         await self._delete(room.name)
@@ -175,6 +188,8 @@ class Daily(DailyRecordings):
         properties: dict[str, Any] = {
             "room_name": room.name,  # without it, the token would open every room
             "is_owner": person.is_owner,
+            # Whoever begins one there passes by everybody's consent, and nobody here would know of it.
+            "enable_recording_ui": False,
             "user_id": person_id,
             "exp": int(expires_at.timestamp()),
             "eject_at_token_exp": False,

@@ -33,6 +33,7 @@ from meetings.provider import (
     ProviderFailed,
     Recording,
     RecordingKey,
+    RecordingRefused,
     RecordingStatus,
     Room,
     StartedRecording,
@@ -96,13 +97,19 @@ class DailyRecordings:
         except Refusal as refused:
             if refused.status == 404:
                 raise await self._gone_or_empty(room) from refused
-            # Daily's words for why are not fixed, its list of recordings is.
-            if refused.status == 400 and any(one.status == "in-progress" for one in await self._listed(room)):
+            if refused.status == 400 and await self._is_recorded(room):
                 raise AlreadyRecording("This room is being recorded.") from refused
-            raise
+            raise RecordingRefused(refused.message) from refused
         return StartedRecording(
             recording_id=started.recording_id or await self._running(room, key, started_at), started_at=started_at
         )
+
+    async def _is_recorded(self, room: Room) -> bool:
+        """Whether something records it, as far as Daily says: its words for a refusal are not fixed, its list is."""
+        try:
+            return any(one.status == "in-progress" for one in await self._listed(room))
+        except ProviderError:
+            return False
 
     async def _gone_or_empty(self, room: Room) -> ProviderFailed:
         """Daily has the same answer for a room that is not there and for one in which nobody is."""
@@ -130,12 +137,17 @@ class DailyRecordings:
             raise
 
     async def find_recording(
-        self, room: Room, key: RecordingKey, *, since: datetime, others: Collection[str] = ()
+        self,
+        room: Room,
+        key: RecordingKey,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        others: Collection[str] = (),
     ) -> Recording | None:
         if key.recording_id is None:
-            earliest = _whole_second(since)
             listed = [one for one in await self._listed(room) if one.id not in others]
-            fresh = [one for one in listed if one.started_at is not None and one.started_at >= earliest]
+            fresh = [one for one in listed if began_between(one.started_at, since, until)]
             return fresh[0] if len(fresh) == 1 else None
         try:
             return _recording(
@@ -157,7 +169,7 @@ class DailyRecordings:
         path = f"{path_of('/recordings', key.recording_id)}/access-link"
         query = {"valid_for_secs": str(link_seconds(seconds))}
         try:
-            link = await self._api.call("GET", path, _Link, query=query, again=True)
+            link = await self._api.call("GET", path, _Link, query=query, rate="links", again=True)
         except Refusal as refused:
             if refused.status == 404:
                 raise _no_recording() from refused
@@ -194,6 +206,14 @@ def _instant(seconds: float) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def began_between(started_at: datetime | None, since: datetime, until: datetime | None) -> bool:
+    """Whether a recording that Daily says began then may be the one that it was asked for at `since`: the next one was
+    asked for at `until`. No recording is in two such spans."""
+    if started_at is None or started_at < _whole_second(since):
+        return False
+    return until is None or started_at < _whole_second(until)
 
 
 def _whole_second(at: datetime) -> datetime:

@@ -139,6 +139,7 @@ class Jitsi:
     places = None
     makes_ahead = False
     pass_seconds = PASS_SECONDS
+    permit_again_seconds = ()
 
     def __init__(self, domain: str, app: JitsiApp | None) -> None:
         self._domain = domain.lower()
@@ -148,13 +149,10 @@ class Jitsi:
         name = spec.name.lower()  # as Prosody has it: a token for `Maths` would not open `maths`
         tenant = f"{self._app.id}/" if self._app is not None and self._app.is_jaas else ""
         url = f"https://{self._domain}/{tenant}{name}"
-        return Room(
-            provider=NAME,
-            id=name,
-            name=name,
-            url=url,
-            data={"domain": self._domain, "roomName": f"{tenant}{name}", "url": url},
-        )
+        data = {"domain": self._domain}
+        if self._app is not None:  # without, the name alone lets in: it is for who has a pass
+            data |= {"roomName": f"{tenant}{name}", "url": url}
+        return Room(provider=NAME, id=name, name=name, url=url, data=data)
 
     async def delete_room(self, room: Room) -> None:
         """A room goes when its last person leaves; who is in it stays until their browser is told to leave."""
@@ -186,7 +184,8 @@ class Jitsi:
             user["name"] = person.name
         context: dict[str, Any] = {"user": user}
         if app.is_jaas:
-            context["features"] = {"recording": "true" if person.is_owner else "false"}
+            # Whoever begins one there passes by everybody's consent, and nobody here would know of it.
+            context["features"] = {"recording": "false"}
         return {
             "iss": JAAS_ISSUER if app.is_jaas else app.id,
             "aud": AUDIENCE,
@@ -214,7 +213,13 @@ class Jitsi:
         raise unsupported(NAME, "record")
 
     async def find_recording(
-        self, room: Room, key: RecordingKey, *, since: datetime, others: Collection[str] = ()
+        self,
+        room: Room,
+        key: RecordingKey,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        others: Collection[str] = (),
     ) -> Recording | None:
         raise unsupported(NAME, "record")
 

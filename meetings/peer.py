@@ -63,6 +63,7 @@ class Peer:
     places = MAX_PEOPLE
     makes_ahead = False
     pass_seconds = PASS_SECONDS
+    permit_again_seconds = ()
 
     def __init__(self, ice_servers: Sequence[IceServer]) -> None:
         self._ice_servers = tuple(ice_servers)
@@ -105,7 +106,13 @@ class Peer:
         raise unsupported(NAME, "record")
 
     async def find_recording(
-        self, room: Room, key: RecordingKey, *, since: datetime, others: Collection[str] = ()
+        self,
+        room: Room,
+        key: RecordingKey,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        others: Collection[str] = (),
     ) -> Recording | None:
         raise unsupported(NAME, "record")
 

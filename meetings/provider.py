@@ -7,6 +7,7 @@
     │   ├── RoomGone          the room is not there any more: make another one
     │   ├── MeetingEmpty      nobody is in the room, so that there is nothing to record
     │   ├── AlreadyRecording  the room is being recorded
+    │   ├── RecordingRefused  it does not record this room: nothing was begun
     │   ├── NotRecording      nothing records the room, or there is no such recording
     │   └── NotSupported      this provider has no such act: see `Provider.abilities`
     └── ProviderAway          it cannot be reached, is too slow or has too much to do: later, perhaps
@@ -19,7 +20,7 @@ for one room only. Whoever needs another room takes another name.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, Protocol
@@ -70,6 +71,12 @@ class AlreadyRecording(ProviderFailed):
     """The room is being recorded."""
 
     default_code = "already_recording"
+
+
+class RecordingRefused(ProviderFailed):
+    """It does not record this room, and has begun nothing."""
+
+    default_code = "recording_refused"
 
 
 class NotRecording(ProviderFailed):
@@ -221,6 +228,12 @@ class Provider(Protocol):
         nothing but its end keeps somebody out."""
         ...
 
+    @property
+    def permit_again_seconds(self) -> Sequence[float]:
+        """When to `permit` again, counted from the change: a pass of before may let somebody in with what it says, and
+        who has just come in may not be seen yet. None where permissions are kept by person."""
+        ...
+
     async def make_room(self, spec: RoomSpec) -> Room:
         """The room of that name; made by an earlier call that seemed to have failed, it is the same."""
         ...
@@ -253,8 +266,8 @@ class Provider(Protocol):
     async def start_recording(self, room: Room, instance_id: str) -> StartedRecording:
         """`record`: record the room, under a new UUID of the caller's.
 
-        Raises RoomGone, MeetingEmpty, AlreadyRecording: then nothing was begun. After any other failure something may
-        run, until it is stopped.
+        Raises RoomGone, MeetingEmpty, AlreadyRecording, RecordingRefused: then nothing was begun. After any other
+        failure something may run, until it is stopped.
         """
         ...
 
@@ -263,11 +276,18 @@ class Provider(Protocol):
         ...
 
     async def find_recording(
-        self, room: Room, key: RecordingKey, *, since: datetime, others: Collection[str] = ()
+        self,
+        room: Room,
+        key: RecordingKey,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        others: Collection[str] = (),
     ) -> Recording | None:
         """`record`: a recording as its provider has it; None where it has none.
 
-        One whose id is not known is the only one of the room that began at `since` or later and is none of `others`.
+        One whose id is not known is the only one of the room that began at `since` or later, before what was asked for
+        at `until`, and is none of `others`.
         """
         ...
 

@@ -38,45 +38,39 @@ async def view(executor: Executor, content_id: UUID, user_id: str) -> bool:
     return row is not None
 
 
-async def like(executor: Executor, content_id: UUID, user_id: str) -> int | None:
+async def like(pool: Pool, content_id: UUID, user_id: str) -> int | None:
     """Have a person like it; how many do. None: there is no such content."""
-    with translated():
-        await executor.execute(
-            """
-            WITH held AS MATERIALIZED (
-                SELECT id FROM course_content WHERE id = $1 FOR NO KEY UPDATE
-            ), liked AS (
-                INSERT INTO content_likes (content_id, user_id)
-                SELECT c.id, u.id FROM held c JOIN users u ON u.id = $2
-                ON CONFLICT DO NOTHING RETURNING content_id
-            )
-            UPDATE course_content c SET like_count = like_count + 1 FROM liked WHERE c.id = liked.content_id
-            """,
-            content_id,
-            user_id,
-        )
-        count: int | None = await executor.fetchval("SELECT like_count FROM course_content WHERE id = $1", content_id)
-    return count
+    return await _count_likes(
+        pool,
+        """
+        INSERT INTO content_likes (content_id, user_id) SELECT $1, id FROM users WHERE id = $2
+        ON CONFLICT DO NOTHING RETURNING 1
+        """,
+        content_id,
+        user_id,
+    )
 
 
-async def unlike(executor: Executor, content_id: UUID, user_id: str) -> int | None:
+async def unlike(pool: Pool, content_id: UUID, user_id: str) -> int | None:
     """Take a like back; how many are left. None: there is no such content."""
+    return await _count_likes(
+        pool, "DELETE FROM content_likes WHERE content_id = $1 AND user_id = $2 RETURNING -1", content_id, user_id
+    )
+
+
+async def _count_likes(pool: Pool, statement: str, content_id: UUID, user_id: str) -> int | None:
+    """Run what answers by how much the number of likes changes, while the content is held."""
     with translated():
-        await executor.execute(
-            """
-            WITH held AS MATERIALIZED (
-                SELECT id FROM course_content WHERE id = $1 FOR NO KEY UPDATE
-            ), unliked AS (
-                DELETE FROM content_likes l USING held c WHERE l.content_id = c.id AND l.user_id = $2
-                RETURNING l.content_id
+        async with pool.acquire() as connection, connection.transaction():
+            count: int | None = await connection.fetchval(
+                "SELECT like_count FROM course_content WHERE id = $1 FOR NO KEY UPDATE", content_id
             )
-            UPDATE course_content c SET like_count = like_count - 1 FROM unliked WHERE c.id = unliked.content_id
-            """,
-            content_id,
-            user_id,
-        )
-        count: int | None = await executor.fetchval("SELECT like_count FROM course_content WHERE id = $1", content_id)
-    return count
+            if count is None or (change := await connection.fetchval(statement, content_id, user_id)) is None:
+                return count
+            await connection.execute(
+                "UPDATE course_content SET like_count = like_count + $2 WHERE id = $1", content_id, change
+            )
+    return count + int(change)
 
 
 # Comments

@@ -24,6 +24,11 @@ class Away(Exception):
     """The database cannot be reached, or gave up: the same request may succeed later."""
 
 
+class Deadlocked(Away):
+    """It waited for somebody who waited for it, and gave way: nothing of its transaction was written, and it may be
+    tried again at once."""
+
+
 #: SQLSTATE classes after which a retry may succeed: connection, resources, operator intervention, serialization,
 #: system; and a standby that is about to be promoted.
 _PASSING = ("08", "53", "57", "40", "58", "25006")
@@ -36,6 +41,8 @@ def translated() -> Iterator[None]:
         yield
     except asyncpg.IntegrityConstraintViolationError as error:
         raise Refused(error.constraint_name or "") from error
+    except asyncpg.DeadlockDetectedError as error:
+        raise Deadlocked(str(error)) from error
     except asyncpg.PostgresError as error:
         # A migration changed what a prepared statement answers: asyncpg prepares it again, but not in a transaction.
         if (error.sqlstate or "").startswith(_PASSING) or isinstance(error, asyncpg.InvalidCachedStatementError):

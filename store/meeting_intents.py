@@ -15,12 +15,10 @@ import asyncpg
 
 from store.database import Connection, Executor
 from store.errors import translated
+from store.meetings import FIRST_RETRY_SECONDS, MAX_ATTEMPTS, MAX_RETRY_SECONDS
 
 #: Seconds within which a room becomes a meeting: more than a provider and the database have, together.
 INTENT_SECONDS: Final = 60
-#: Seconds until a room that could not be deleted is tried again: doubled each time, and at most an hour.
-FIRST_RETRY_SECONDS: Final = 30
-MAX_RETRY_SECONDS: Final = 3_600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +71,10 @@ async def give_up(executor: Executor, intent: Intent) -> None:
         )
 
 
-async def claim_due(executor: Executor, *, limit: int) -> list[Intent]:
-    """Rooms that became no meetings in time; each for one worker, and from now on nobody's to use.
+async def claim_due(executor: Executor, provider: str, *, limit: int) -> list[Intent]:
+    """Rooms of this `provider` that became no meetings in time; each for one worker, and from now on nobody's to use.
 
-    One that is not :func:`forget` comes again later.
+    One that is not :func:`forget` comes again later, as rooms of meetings do.
     """
     with translated():
         rows = await executor.fetch(
@@ -84,16 +82,20 @@ async def claim_due(executor: Executor, *, limit: int) -> list[Intent]:
             UPDATE meeting_intents i
             SET given_up = true,
                 attempts = i.attempts + 1,
-                due_at = now() + make_interval(secs => least($2 * 2.0 ^ least(i.attempts, 20), $3))
+                due_at = CASE WHEN i.attempts + 1 >= $5 THEN 'infinity'
+                    ELSE now() + make_interval(secs => least($2 * 2.0 ^ least(i.attempts, 20), $3)) END
             WHERE i.room_name IN (
                 SELECT o.room_name FROM meeting_intents o
-                WHERE o.due_at <= now() ORDER BY o.due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+                WHERE o.provider = $4 AND o.due_at <= now()
+                ORDER BY o.due_at LIMIT $1 FOR UPDATE SKIP LOCKED
             )
             RETURNING i.room_name, i.session_id, i.provider
             """,
             limit,
             FIRST_RETRY_SECONDS,
             MAX_RETRY_SECONDS,
+            provider,
+            MAX_ATTEMPTS,
         )
     return [Intent.from_row(row) for row in rows]
 

@@ -16,6 +16,12 @@ from store.errors import translated
 #: Seconds until a room that could not be deleted is tried again: doubled each time, and at most an hour.
 FIRST_RETRY_SECONDS: Final = 30
 MAX_RETRY_SECONDS: Final = 3_600
+#: Times that it is tried: for about a week. A provider that will not delete a room is not asked, nor the log filled,
+#: for ever; most end it by themselves long before.
+MAX_ATTEMPTS: Final = 175
+#: Seconds that the room of a meeting that is over stays for its recording to be stopped: what becomes of the film of a
+#: room that is deleted meanwhile, no provider says.
+STOPPING_SECONDS: Final = 120
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,12 +93,13 @@ async def insert(
 ) -> Meeting:
     """Make it the session's meeting, and end the one before. Inside a transaction that holds the session's row."""
     await connection.execute(
-        "UPDATE meetings SET ended_at = now() WHERE session_id = $1 AND ended_at IS NULL", session_id
+        "UPDATE meetings SET ended_at = now(), retry_at = now() WHERE session_id = $1 AND ended_at IS NULL", session_id
     )
     row = await connection.fetchrow(
         f"""
-        INSERT INTO meetings AS m (id, session_id, generation, provider, room_id, room_name, url, data, closes_at)
-        SELECT $1, $2, coalesce(max(generation), 0) + 1, $3, $4, $5, $6, $7, $8 FROM meetings WHERE session_id = $2
+        INSERT INTO meetings AS m
+            (id, session_id, generation, provider, room_id, room_name, url, data, closes_at, retry_at)
+        SELECT $1, $2, coalesce(max(generation), 0) + 1, $3, $4, $5, $6, $7, $8, $8 FROM meetings WHERE session_id = $2
         RETURNING {_MEETING}
         """,
         meeting_id,
@@ -112,7 +119,8 @@ async def end(executor: Executor, meeting_id: UUID) -> bool:
     """It is over, and its room is to be deleted; False where it was over already."""
     with translated():
         ended = await executor.fetchval(
-            "UPDATE meetings SET ended_at = now() WHERE id = $1 AND ended_at IS NULL RETURNING true", meeting_id
+            "UPDATE meetings SET ended_at = now(), retry_at = now() WHERE id = $1 AND ended_at IS NULL RETURNING true",
+            meeting_id,
         )
     return bool(ended)
 
@@ -127,21 +135,31 @@ async def set_deleted(executor: Executor, meeting_id: UUID) -> None:
         )
 
 
-async def claim_over(executor: Executor, *, limit: int) -> list[Meeting]:
-    """Meetings that are over, or whose sessions are, and whose rooms are still to be deleted; each for one worker.
+async def claim_over(executor: Executor, provider: str, *, limit: int) -> list[Meeting]:
+    """Meetings that are over, or whose sessions are, and whose rooms this `provider` is still to delete; each for one
+    worker. One whose recording is being ended waits for that, and at most STOPPING_SECONDS.
 
-    One that is not :func:`set_deleted` comes again later.
+    One that is not :func:`set_deleted` comes again later, up to MAX_ATTEMPTS times.
     """
     with translated():
         rows = await executor.fetch(
             f"""
             UPDATE meetings m
             SET attempts = m.attempts + 1,
-                retry_at = now() + make_interval(secs => least($2 * 2.0 ^ least(m.attempts, 20), $3))
+                retry_at = CASE WHEN m.attempts + 1 >= $6 THEN 'infinity'
+                    ELSE now() + make_interval(secs => least($2 * 2.0 ^ least(m.attempts, 20), $3)) END
             WHERE m.id IN (
                 SELECT o.id FROM meetings o JOIN sessions s ON s.id = o.session_id
-                WHERE o.deleted_at IS NULL AND o.retry_at <= now()
+                WHERE o.deleted_at IS NULL AND o.provider = $4 AND o.retry_at <= now()
                     AND (o.ended_at IS NOT NULL OR s.status = 'ended' OR o.closes_at <= now())
+                    AND NOT EXISTS (
+                        SELECT FROM provider_recordings p LEFT JOIN recordings r ON r.id = p.recording_id
+                        WHERE p.room_name = o.room_name AND p.meeting_id = o.id AND p.phase IN ('starting', 'running')
+                            AND now() - make_interval(secs => $5) < greatest(
+                                p.asked_at, r.stopped_at, o.ended_at,
+                                CASE WHEN o.closes_at <= now() THEN o.closes_at END
+                            )
+                    )
                 ORDER BY o.retry_at LIMIT $1
                 FOR UPDATE OF o SKIP LOCKED
             )
@@ -150,5 +168,8 @@ async def claim_over(executor: Executor, *, limit: int) -> list[Meeting]:
             limit,
             FIRST_RETRY_SECONDS,
             MAX_RETRY_SECONDS,
+            provider,
+            STOPPING_SECONDS,
+            MAX_ATTEMPTS,
         )
     return [Meeting.from_row(row) for row in rows]

@@ -14,7 +14,7 @@ import msgspec
 from store import chat_rules
 from store.chat_rules import NotTaken, Writer
 from store.database import Connection, Executor, Pool
-from store.errors import Refused, translated
+from store.errors import Deadlocked, Refused, translated
 from store.events import NO_END, LogEntry
 from store.events import append as append_event
 
@@ -93,34 +93,32 @@ APPEND_ATTEMPTS: Final = 5
 _ID_UNIQUE: Final = "session_messages_pkey"
 _CLIENT_ID_UNIQUE: Final = "session_messages_client_id_unique"
 
-# Sessions are locked in the order of their ids, so that two batches never wait for each other in a ring.
-# A session's counter stands at place 0, before its messages: sorted, not joined, because a join without a hash table
-# (see `store.database.PLANS`) would compare each message with each session. Without a counter, the chat is closed, or
-# restricted by its host.
+# A session's row is gone to once, by the UPDATE that locks it, too: who locks it first and then goes to it again in the
+# same statement begins anew at the version of the statement's snapshot, where others wait by now, for the lock that
+# they hold. Sessions come in the order of their ids, so that two batches never wait for each other in a ring: sorted,
+# and looked up one by one, as there is no other join than a nested loop (see `store.database.PLANS`).
+# A session's counter stands at place 0, before its messages: sorted, not joined, because such a join would compare each
+# message with each session. Without a counter, the chat is closed, or restricted by its host.
 _APPEND_TEMPLATE: Final = """
-    WITH open AS (
-        SELECT s.id, s.last_seq FROM sessions s
-        WHERE s.id = ANY($2::uuid[]) AND s.chat_open {freely}
-        ORDER BY s.id FOR NO KEY UPDATE
-    ), input AS (
+    WITH input AS (
         SELECT i.*, NULL::bigint AS last_seq
         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
             WITH ORDINALITY AS i (id, session_id, user_id, sender_name, text, client_id, place)
         {unknown}
+    ), counted AS (
+        UPDATE sessions s SET last_seq = s.last_seq + c.messages
+        FROM (SELECT session_id, count(*) AS messages FROM input GROUP BY session_id ORDER BY session_id) c
+        WHERE s.id = c.session_id AND s.chat_open {freely}
+        RETURNING s.id, s.last_seq - c.messages AS last_seq
     ), numbered AS (
         SELECT *, first_value(last_seq) OVER session + row_number() OVER session - 1 AS seq
-        FROM (SELECT NULL, id, NULL, NULL, NULL, NULL, 0, last_seq FROM open UNION ALL TABLE input) i
+        FROM (SELECT NULL, id, NULL, NULL, NULL, NULL, 0, last_seq FROM counted UNION ALL TABLE input) i
              (id, session_id, user_id, sender_name, text, client_id, place, last_seq)
         WINDOW session AS (PARTITION BY session_id ORDER BY place)
-    ), fresh AS (
-        SELECT * FROM numbered WHERE place > 0 AND seq IS NOT NULL
-    ), counted AS (
-        UPDATE sessions s SET last_seq = f.seq
-        FROM (SELECT session_id, max(seq) AS seq FROM fresh GROUP BY session_id) f
-        WHERE s.id = f.session_id
     )
     INSERT INTO session_messages (id, session_id, seq, user_id, sender_name, text, client_id, created_at)
-    SELECT id, session_id, seq, user_id, sender_name, text, client_id, clock_timestamp() FROM fresh
+    SELECT id, session_id, seq, user_id, sender_name, text, client_id, clock_timestamp()
+    FROM numbered WHERE place > 0 AND seq IS NOT NULL
     RETURNING id, seq, created_at
 """
 #: Where nobody has to be asked who writes: nearly everywhere, and so it costs nothing there that somewhere they must.
@@ -149,7 +147,7 @@ async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False
     ids are found are not written twice. Raises Refused when a row breaks a constraint (nothing of its session is
     written; what others have, the next try finds by its ids).
     """
-    attempts, statement = 1, _APPEND
+    attempts, statement, gave_way = 1, _APPEND, False
     while True:
         try:
             return await _append(pool, batch, again=again, statement=statement)
@@ -160,6 +158,11 @@ async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False
             again = again or refused.constraint == _ID_UNIQUE
             statement = _APPEND_UNKNOWN
             attempts += 1
+        except Deadlocked:
+            if gave_way:
+                raise
+            # Whoever was in the way has gone on. What was written before, of other sessions, is found by its ids.
+            gave_way = again = True
 
 
 async def _append(pool: Pool, batch: Sequence[NewMessage], *, again: bool, statement: str) -> list[Appended | NotTaken]:

@@ -193,17 +193,19 @@ async def admitted(executor: Executor, session_id: UUID, user_ids: Sequence[str]
 async def admit_those_here(connection: Connection, session_id: UUID) -> None:
     """Count as admitted whoever is in the session as its waiting room is opened. Inside the transaction that opens it,
     which holds the session's row."""
-    await connection.execute(
+    # Locked by a statement of its own: see `store.messages` for what befalls one that goes to a row twice.
+    here = await connection.fetch(
         """
-        UPDATE session_participants p SET admitted_at = now()
-        FROM (
-            SELECT user_id FROM session_participants
-            WHERE session_id = $1 AND joined_at IS NOT NULL AND left_at IS NULL AND admitted_at IS NULL
-              AND NOT was_kicked
-            ORDER BY user_id FOR NO KEY UPDATE
-        ) here WHERE p.session_id = $1 AND p.user_id = here.user_id
+        SELECT user_id FROM session_participants
+        WHERE session_id = $1 AND joined_at IS NOT NULL AND left_at IS NULL AND admitted_at IS NULL AND NOT was_kicked
+        ORDER BY user_id FOR NO KEY UPDATE
         """,
         session_id,
+    )
+    await connection.execute(
+        "UPDATE session_participants SET admitted_at = now() WHERE session_id = $1 AND user_id = ANY ($2::text[])",
+        session_id,
+        [row["user_id"] for row in here],
     )
 
 
@@ -228,9 +230,8 @@ async def mark_read(pool: Pool, marks: Sequence[ReadMark]) -> list[bool]:
             """
             UPDATE session_participants p SET read_seq = i.seq
             FROM (
-                SELECT i.* FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS i (session_id, user_id, seq)
-                JOIN session_participants p USING (session_id, user_id)
-                WHERE p.read_seq < i.seq ORDER BY session_id, user_id FOR NO KEY UPDATE OF p
+                SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS i (session_id, user_id, seq)
+                ORDER BY session_id, user_id
             ) i
             WHERE p.session_id = i.session_id AND p.user_id = i.user_id AND p.read_seq < i.seq
             RETURNING p.session_id, p.user_id, p.read_seq

@@ -16,13 +16,15 @@ from uuid import UUID
 import asyncpg
 
 from store.database import Connection, Executor
-from store.errors import translated
+from store.errors import Refused, translated
 
 #: At the provider, as far as it is known: asked to begin; begun, or perhaps begun; ended; with nothing more to come.
 Phase = Literal["starting", "running", "stopped", "settled"]
 
 #: The constraint that a second start in a session offends.
 ONE_STARTING: Final = "provider_recordings_one_starting"
+#: The constraint that the same recording of a provider's under two of ours offends.
+ONE_OF_EACH: Final = "provider_recordings_one_of_each"
 #: Seconds that a start may take, until it counts as given up by a worker that died: longer than any provider has.
 STARTING_SECONDS: Final = 45
 #: Seconds that one worker has for one look; then another may look.
@@ -176,7 +178,7 @@ async def looked_at(executor: Executor, held: ProviderRecording, phase: Phase, *
         await executor.execute(
             """
             UPDATE provider_recordings SET phase = $3, attempts = 0, held_until = now(),
-                stopped_at = CASE WHEN $3 IN ('stopped', 'settled') THEN coalesce(stopped_at, now()) END,
+                stopped_at = coalesce(stopped_at, CASE WHEN $3 IN ('stopped', 'settled') THEN now() END),
                 retry_at = CASE WHEN changes <> $2 THEN now()
                     ELSE coalesce(now() + make_interval(secs => $4), 'infinity') END
             WHERE recording_id = $1
@@ -196,14 +198,20 @@ async def release(executor: Executor, held: ProviderRecording) -> None:
         )
 
 
-async def name(executor: Executor, recording_id: UUID, provider_id: str) -> None:
-    """The provider's id has become known."""
-    with translated():
-        await executor.execute(
-            "UPDATE provider_recordings SET provider_id = $2 WHERE recording_id = $1 AND provider_id IS NULL",
-            recording_id,
-            provider_id,
-        )
+async def name(executor: Executor, recording_id: UUID, provider_id: str) -> bool:
+    """The provider's id has become known. False: it is another recording's."""
+    try:
+        with translated():
+            await executor.execute(
+                "UPDATE provider_recordings SET provider_id = $2 WHERE recording_id = $1 AND provider_id IS NULL",
+                recording_id,
+                provider_id,
+            )
+    except Refused as refused:
+        if refused.constraint != ONE_OF_EACH:
+            raise
+        return False
+    return True
 
 
 async def settle(connection: Connection, recording_id: UUID) -> None:
@@ -272,16 +280,36 @@ async def find_told(
     return ProviderRecording.from_row(rows[0]) if len(found) == 1 else None
 
 
-async def named_in_room(executor: Executor, provider: str, room_name: str) -> Sequence[str]:
-    """The provider's ids of those of a room that it has named."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Others:
+    """The other recordings of a room: the provider's ids of those that it has `named`, when the `next` one was asked
+    for, and whether one that somebody wants, or may want, `waits` for its name."""
+
+    named: Sequence[str]
+    next: datetime | None
+    waits: bool
+
+
+async def others_in_room(executor: Executor, one: ProviderRecording) -> Others:
+    """What the recording that the provider has not named yet is told apart by."""
     with translated():
-        rows = await executor.fetch(
-            "SELECT provider_id FROM provider_recordings"
-            " WHERE room_name = $1 AND provider = $2 AND provider_id IS NOT NULL",
-            room_name,
-            provider,
+        row = await executor.fetchrow(
+            """
+            SELECT coalesce(array_agg(p.provider_id) FILTER (WHERE p.provider_id IS NOT NULL), '{}') AS named,
+                min(p.asked_at) FILTER (WHERE p.asked_at > $4) AS next,
+                coalesce(bool_or(p.provider_id IS NULL AND (
+                    p.phase = 'starting' OR EXISTS (SELECT FROM recordings r WHERE r.id = p.recording_id)
+                )), false) AS waits
+            FROM provider_recordings p
+            WHERE p.room_name = $1 AND p.provider = $2 AND p.recording_id <> $3
+            """,
+            one.room["name"],
+            one.provider,
+            one.recording_id,
+            one.asked_at,
         )
-    return [row["provider_id"] for row in rows]
+    assert row is not None, "an aggregate has one row"
+    return Others(named=row["named"], next=row["next"], waits=row["waits"])
 
 
 # What becomes of the recording

@@ -23,11 +23,13 @@ MAX_RETRY_SECONDS: Final = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Telling:
-    """A person of a session. `changes` counts what happened to them since the provider last knew."""
+    """A person of a session. `changes` counts what happened to them since the provider last knew; `age_seconds` is how
+    long ago the last of it was."""
 
     session_id: UUID
     user_id: str
     changes: int
+    age_seconds: float
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Telling:
@@ -36,7 +38,7 @@ class Telling:
 
 _AGAIN: Final = """
     ON CONFLICT (session_id, user_id)
-    DO UPDATE SET changes = meeting_tellings.changes + 1, attempts = 0, retry_at = now()
+    DO UPDATE SET changes = meeting_tellings.changes + 1, changed_at = now(), attempts = 0, retry_at = now()
 """
 
 
@@ -80,7 +82,8 @@ async def claim(executor: Executor) -> Telling | None:
                 ORDER BY o.retry_at LIMIT 1
                 FOR UPDATE SKIP LOCKED
             )
-            RETURNING t.session_id, t.user_id, t.changes
+            RETURNING t.session_id, t.user_id, t.changes,
+                extract(epoch FROM now() - t.changed_at)::float8 AS age_seconds
             """,
             HOLD_SECONDS,
             FIRST_RETRY_SECONDS,
@@ -100,6 +103,23 @@ async def done(executor: Executor, told: Telling) -> None:
         )
     if not deleted:
         await release(executor, told)
+
+
+async def tell_again(executor: Executor, told: Telling, *, at_age: float) -> None:
+    """The provider knows, and is to be told again so many seconds after the change. What has changed meanwhile is to be
+    told at once."""
+    with translated():
+        await executor.execute(
+            """
+            UPDATE meeting_tellings SET attempts = 0, held_until = now(),
+                retry_at = CASE WHEN changes = $3 THEN changed_at + make_interval(secs => $4) ELSE now() END
+            WHERE session_id = $1 AND user_id = $2
+            """,
+            told.session_id,
+            told.user_id,
+            told.changes,
+            at_age,
+        )
 
 
 async def release(executor: Executor, held: Telling) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -78,6 +79,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if asked is None and metafunc.definition.path.is_relative_to(STORE_TESTS):
         versions = [postgres.NEWEST, postgres.OLDEST]
         metafunc.parametrize("postgres_version", versions, ids=[f"pg{v}" for v in versions], indirect=True)
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+def changes_with_each_run(name: str, source: str) -> bool:
+    """Whether a test is called by a UUID that does not stand in its file: then no run can be spread over processes, or
+    repeated."""
+    return any(found not in source for found in _UUID.findall(name))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    named = [item for item in items if _UUID.search(item.name)]
+    if wrong := [item.nodeid for item in named if changes_with_each_run(item.name, item.path.read_text())]:
+        raise pytest.UsageError(f"these tests have another id in each run; name their parameters: {', '.join(wrong)}")
 
 
 @pytest.fixture

@@ -79,8 +79,8 @@ async def _at_provider(request: web.Request, link: links.Link) -> web.Response:
     recording = await recordings.find(request.app[DATABASE], link.file_id)
     if recording is None or recording.status != "completed":
         raise rules.unknown_file()
-    seconds = max(LEAST_BUCKET_SECONDS, link.expires_at - int(time.time()))
-    return _there((await request.app[PROVIDER_RECORDINGS].link(recording.id, seconds=seconds)).url)
+    until = max(link.expires_at, time.time() + LEAST_BUCKET_SECONDS)
+    return _there((await request.app[PROVIDER_RECORDINGS].link(recording.id, until=until)).url)
 
 
 def _there(url: str) -> web.Response:

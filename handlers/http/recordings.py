@@ -11,7 +11,7 @@ from domain.access import Member
 from domain.errors import Forbidden, NotFound, invalid
 from handlers.http.bodies import json_response
 from handlers.http.forms import receive_form
-from handlers.http.keys import DATABASE, DOWNLOAD_LINK_SECONDS, LIVE, PROVIDER_RECORDINGS, UPLOADS
+from handlers.http.keys import DATABASE, LIVE, UPLOADS
 from handlers.http.links import links_of
 from handlers.http.messages import entered
 from handlers.http.requests import identity_of, link, path_uuid, query_limit, query_text, query_word
@@ -41,13 +41,6 @@ async def newest(request: web.Request) -> web.Response:
     if not found:
         raise NotFound("This session has not been recorded", code="recording_not_found")
     recording = found[0]
-    if recording.status == "completed" and recording.provider is not None:
-        seconds = request.app[DOWNLOAD_LINK_SECONDS]
-        there = await request.app[PROVIDER_RECORDINGS].link(recording.id, seconds=seconds)
-        document = recordings.newest_document(
-            recording, url=there.url, download_url=there.url, expires_at=there.expires_at
-        )
-        return json_response(document)
     links = await links_of(request)
     return json_response(
         recordings.newest_document(

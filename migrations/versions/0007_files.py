@@ -50,8 +50,9 @@ COMMENTS = (
     "COMMENT ON COLUMN courses.content_count IS 'kept by triggers, as enrollment_count is'",
 )
 
-# Foreign keys and triggers ask for no more.
-LOCK = "LOCK TABLE users, sessions, courses IN SHARE ROW EXCLUSIVE MODE"
+# Foreign keys and triggers ask for no more. Batches of messages wait for the messages, with nothing in their hands, as
+# they do for 0005.
+LOCK = "LOCK TABLE users, session_messages, sessions, courses IN SHARE ROW EXCLUSIVE MODE"
 
 FILES = (
     """
@@ -450,7 +451,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for statement in (
-        "LOCK TABLE users, sessions, session_events, courses IN ACCESS EXCLUSIVE MODE",
+        "LOCK TABLE users, session_messages, sessions, session_events, courses IN ACCESS EXCLUSIVE MODE",
         # What older versions cannot show is taken out of the log; their seqs stay empty.
         "DELETE FROM session_events WHERE kind = 'recording_state'",
         "ALTER TABLE session_events DROP CONSTRAINT session_events_kind_known",

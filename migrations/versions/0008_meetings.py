@@ -8,6 +8,8 @@ branch_labels = None
 depends_on = None
 
 STATEMENTS = (
+    # Foreign keys and triggers ask for no more. Batches of messages wait for the messages, with nothing in their hands.
+    "LOCK TABLE session_messages, sessions IN SHARE ROW EXCLUSIVE MODE",
     """
     CREATE TABLE meetings (
         id         uuid PRIMARY KEY,
@@ -23,7 +25,7 @@ STATEMENTS = (
         ended_at   timestamptz,
         deleted_at timestamptz,
         attempts   integer NOT NULL DEFAULT 0,
-        retry_at   timestamptz NOT NULL DEFAULT now(),
+        retry_at   timestamptz NOT NULL,
         CONSTRAINT meetings_session_exists FOREIGN KEY (session_id) REFERENCES sessions (id) ON DELETE CASCADE,
         CONSTRAINT meetings_generation_once UNIQUE (session_id, generation),
         CONSTRAINT meetings_generation_counts CHECK (generation > 0),
@@ -31,14 +33,28 @@ STATEMENTS = (
     )
     """,
     "COMMENT ON COLUMN meetings.generation IS 'the first room of a session is 1; the one that it is moved to, 2'",
-    "COMMENT ON COLUMN meetings.deleted_at IS 'when its provider had deleted the room; till then, retry_at'",
+    "COMMENT ON COLUMN meetings.deleted_at IS 'when its provider had deleted the room'",
+    "COMMENT ON COLUMN meetings.retry_at IS 'when the room is to be deleted: at its close, or sooner, when it is over'",
     "CREATE UNIQUE INDEX meetings_one_at_a_time ON meetings (session_id) WHERE ended_at IS NULL",
-    "CREATE INDEX meetings_not_deleted ON meetings (retry_at) WHERE deleted_at IS NULL",
+    "CREATE INDEX meetings_not_deleted ON meetings (provider, retry_at) WHERE deleted_at IS NULL",
+    """
+    CREATE FUNCTION sessions_end_meetings() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE meetings SET retry_at = now() WHERE session_id = NEW.id AND deleted_at IS NULL;
+        RETURN NULL;
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER sessions_end_meetings AFTER UPDATE OF status ON sessions
+        FOR EACH ROW WHEN (NEW.status = 'ended' AND OLD.status <> 'ended') EXECUTE FUNCTION sessions_end_meetings()
+    """,
     """
     CREATE TABLE meeting_tellings (
         session_id uuid NOT NULL,
         user_id    text NOT NULL,
         changes    integer NOT NULL DEFAULT 1,
+        changed_at timestamptz NOT NULL DEFAULT now(),
         attempts   integer NOT NULL DEFAULT 0,
         retry_at   timestamptz NOT NULL DEFAULT now(),
         held_until timestamptz NOT NULL DEFAULT now(),
@@ -74,12 +90,28 @@ STATEMENTS = (
     "COMMENT ON TABLE meeting_intents IS 'rooms that providers were asked for and that may be nobody''s yet'",
     "COMMENT ON COLUMN meeting_intents.due_at IS 'when the room is deleted, unless it has become a meeting by then'",
     "CREATE UNIQUE INDEX meeting_intents_one_at_a_time ON meeting_intents (session_id, provider) WHERE NOT given_up",
-    "CREATE INDEX meeting_intents_due ON meeting_intents (due_at)",
+    "CREATE INDEX meeting_intents_due ON meeting_intents (provider, due_at)",
+    # A meeting may go with its session, and whatever takes that away; its room is still at the provider.
+    """
+    CREATE FUNCTION meetings_leave_rooms() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO meeting_intents (room_name, session_id, provider, due_at, given_up)
+        VALUES (OLD.room_name, OLD.session_id, OLD.provider, now(), true)
+        ON CONFLICT (room_name) DO NOTHING;
+        RETURN NULL;
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER meetings_leave_rooms AFTER DELETE ON meetings
+        FOR EACH ROW WHEN (OLD.deleted_at IS NULL) EXECUTE FUNCTION meetings_leave_rooms()
+    """,
 )
 
 #: Recordings that providers make. What they have of one outlives the recording here, until they have deleted it.
 RECORDINGS = (
-    # One statement, and with it the strongest lock on a table that others use. It reads it once: there are few.
+    "LOCK TABLE recordings IN ACCESS EXCLUSIVE MODE",
+    # It reads the table once: there are few.
     """
     ALTER TABLE recordings ADD COLUMN provider text, DROP CONSTRAINT recordings_completed_have_a_file,
         ADD CONSTRAINT recordings_completed_can_be_seen
@@ -126,6 +158,21 @@ RECORDINGS = (
     END
     $$
     """,
+    # What is recorded of a meeting that is over is to be stopped before its room is deleted.
+    """
+    CREATE FUNCTION meetings_end_recordings() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE provider_recordings SET changes = changes + 1, attempts = 0, retry_at = now()
+        WHERE room_name = NEW.room_name AND meeting_id = NEW.id AND phase = 'running';
+        RETURN NULL;
+    END
+    $$
+    """,
+    """
+    CREATE TRIGGER meetings_ended_at_provider AFTER UPDATE OF ended_at ON meetings
+        FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL)
+        EXECUTE FUNCTION meetings_end_recordings()
+    """,
     """
     CREATE TRIGGER recordings_deleted_at_provider AFTER DELETE ON recordings
         FOR EACH ROW WHEN (OLD.provider IS NOT NULL) EXECUTE FUNCTION recordings_tell_provider()
@@ -145,15 +192,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE meeting_intents")
-    op.execute("DROP TABLE meeting_people")
-    op.execute("DROP TABLE meeting_tellings")
-    op.execute("DROP TABLE meetings")
     for statement in (
-        "LOCK TABLE recordings IN ACCESS EXCLUSIVE MODE",
+        "LOCK TABLE session_messages, sessions, recordings IN ACCESS EXCLUSIVE MODE",
+        "DROP TRIGGER sessions_end_meetings ON sessions",
+        "DROP TABLE meeting_intents, meeting_people, meeting_tellings, meetings",
+        "DROP FUNCTION sessions_end_meetings(), meetings_leave_rooms()",
         "DROP TRIGGER recordings_stopped_at_provider ON recordings",
         "DROP TRIGGER recordings_deleted_at_provider ON recordings",
         "DROP FUNCTION recordings_tell_provider()",
+        "DROP FUNCTION meetings_end_recordings()",
         "DROP TABLE provider_recordings",
         # An older release cannot show them; what the providers have stays there.
         "UPDATE recordings SET status = 'failed' WHERE status = 'completed' AND file_id IS NULL",

@@ -111,4 +111,6 @@ async def test_a_recording_that_a_killed_worker_did_not_stop_is_stopped_and_watc
                     assert answer.status == 200
         newest = await rest(again.url, "GET", f"{path}/recording", token=lesson.student.token())
         assert (newest.body["status"], newest.body["duration"]) == ("finished", 42)
-        assert newest.body["accessLink"]["url"].startswith("https://recordings.example/")
+        url = newest.body["accessLink"]["url"]
+        async with aiohttp.ClientSession() as http, http.get(url, allow_redirects=False) as there:
+            assert there.headers["Location"].startswith("https://recordings.example/")

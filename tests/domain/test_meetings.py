@@ -15,7 +15,7 @@ import pytest
 from domain import courses, moderation
 from domain.errors import BadGateway, BadRequest, Conflict, Forbidden, TooManyRequests
 from domain.live import Live
-from domain.meetings import PASSES_BURST, PASSES_PER_SECOND, Meetings
+from domain.meetings import MOVE_PAUSE_SECONDS, PASSES_BURST, PASSES_PER_SECOND, Meetings
 from domain.moderation import ParticipantChange
 from meetings.jitsi import Jitsi
 from meetings.provider import Pass, Person, Provider, ProviderAway, Room, RoomSpec
@@ -129,6 +129,37 @@ async def test_two_moves_at_once_are_one(pool: Pool, daily: DailyWorld) -> None:
         assert set(daily.server.rooms) == {moved[0].room_name}
 
 
+async def test_a_host_does_not_move_a_meeting_again_at_once_on_any_worker(pool: Pool, daily: DailyWorld) -> None:
+    session = await session_of(pool, await book(pool))
+    host = member(session.id, "teach")
+    async with meeting_on(pool, daily.provider, 2) as ((_, one), (_, other)):
+        first, _ = await one.ensure(session)
+        moved, _ = await one.move(host, session)
+
+        with pytest.raises(TooManyRequests) as refused:
+            await other.move(host, session)
+
+        assert 0 < (refused.value.retry_after or 0) <= MOVE_PAUSE_SECONDS
+        assert await other.move(host, session, only=first.id) == (moved, False)
+        assert set(daily.server.rooms) <= {first.room_name, moved.room_name}
+        await pool.execute(
+            "UPDATE meetings SET created_at = created_at - make_interval(secs => $1)", MOVE_PAUSE_SECONDS
+        )
+        assert (await other.move(host, session))[1]
+
+
+async def test_a_room_goes_with_a_session_that_is_deleted(pool: Pool, daily: DailyWorld) -> None:
+    session = await session_of(pool, await book(pool))
+    async with meeting_on(pool, daily.provider) as ((_, meetings),):
+        await meetings.ensure(session)
+        assert len(daily.server.rooms) == 1
+
+        await pool.execute("DELETE FROM bookings WHERE id = $1", session.id)
+
+        assert await meetings.sweep() == 1
+        assert daily.server.rooms == {}
+
+
 async def test_everybody_in_the_session_is_told_of_a_move_whichever_worker_they_are_on(pool: Pool) -> None:
     session, other = await session_of(pool, await book(pool)), await session_of(pool, await book(pool))
     async with meeting_on(pool, Jitsi("meet.example", None), 2) as ((one, meetings), (two, _)):
@@ -222,6 +253,27 @@ async def test_who_is_removed_while_their_pass_is_made_gets_none(pool: Pool) -> 
                 await meetings.admit(session, member(session.id, "kid"))
 
             assert refused.value.code == "kicked"
+            await until(lambda: world.server.meetings[meeting.room_id].attendees == {})
+
+
+async def test_who_is_no_longer_enrolled_while_their_pass_is_made_gets_none(pool: Pool) -> None:
+    async with chime_world() as world:
+        course_id = await make_course(pool, students=["kid"])
+        session = await session_of(pool, await live_session(pool, course_id=course_id))
+        async with meeting_on(pool, world.provider) as ((live, meetings),):
+            meeting, _ = await meetings.ensure(session)
+            admit = world.provider.admit
+
+            async def slowly(room: Room, person: Person, *, expires_at: datetime) -> Pass:
+                await courses.end_enrollment(live, identity("boss"), course_id, "kid")
+                await until(lambda: world.server.faults.asked("GET") == 1)  # to eject whom it does not find
+                return await admit(room, person, expires_at=expires_at)
+
+            world.provider.admit = slowly  # type: ignore[method-assign]
+
+            with pytest.raises(Forbidden):
+                await meetings.admit(session, member(session.id, "kid"))
+
             await until(lambda: world.server.meetings[meeting.room_id].attendees == {})
 
 

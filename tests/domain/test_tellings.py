@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -77,6 +79,44 @@ async def test_what_changes_while_the_provider_is_told_is_told_afterwards(pool: 
 
         await until(lambda: len(told) == 2 and present.may_send("audio"))
         assert told == [False, True]
+
+
+async def test_who_was_muted_and_comes_in_with_the_pass_of_before_is_muted_again(pool: Pool, daily: DailyWorld) -> None:
+    session = await session_of(pool, await book(pool))
+    async with meeting_on(pool, daily.provider) as ((live, meetings),):
+        admitted = await meetings.admit(session, member(session.id, "kid"))
+        await moderation.change_participant(live, member(session.id, "teach"), "kid", MUTE)
+        await until(lambda: daily.server.faults.asked("GET /v1/rooms/") == 2)  # nobody is there
+        await pool.execute("UPDATE meeting_tellings SET changed_at = changed_at - interval '50 seconds'")
+        daily.server.lags = True
+        present = daily.server.join(admitted.meeting.room_name, admitted.given.token)
+        assert present is not None
+        assert present.may_send("audio")
+
+        await time_passes(pool, 20)
+        live.people_to_tell()
+        await until(lambda: daily.server.faults.asked("GET /v1/rooms/") == 3)  # nor does Daily see them yet
+        daily.server.lags = False
+        await time_passes(pool, 140)
+        live.people_to_tell()
+
+        await until(lambda: not present.may_send("audio"))
+        async with asyncio.timeout(5):
+            while await pool.fetchval("SELECT count(*) FROM meeting_tellings"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def time_passes(pool: Pool, seconds: float) -> None:
+    """When whoever tells of them has done so."""
+    async with asyncio.timeout(5):
+        while await pool.fetchval(  # noqa: ASYNC110  # it is the tellers' own task
+            "SELECT count(*) FROM meeting_tellings WHERE held_until > now()"
+        ):
+            await asyncio.sleep(0.01)
+    await pool.execute(
+        "UPDATE meeting_tellings SET changed_at = changed_at - $1::interval, retry_at = retry_at - $1::interval",
+        timedelta(seconds=seconds),
+    )
 
 
 async def test_who_is_let_back_in_before_the_provider_knew_is_not_banned(pool: Pool, daily: DailyWorld) -> None:

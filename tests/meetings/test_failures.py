@@ -21,20 +21,27 @@ from meetings.provider import (
     ProviderError,
     ProviderFailed,
     RecordingKey,
+    RecordingRefused,
     Room,
     RoomSpec,
 )
 from server.settings import from_environment
-from tests.meetings.worlds import STUDENT, ChimeWorld, DailyWorld, chime_world, daily_world, soon
+from tests.meetings.worlds import QUICK, STUDENT, ChimeWorld, DailyWorld, chime_world, daily_world, soon
 from tests.standins import daily as daily_standin
 from tests.standins.faults import Fault
 
 LESSON = RoomSpec(name="a-lesson")
+RECORDED = replace(LESSON, recorded=True)
+#: Rates that can be seen to be kept to, and need not be waited for.
+PACED = Patience(first_pause_seconds=0.01, rate_seconds=0.3)
 RECORDING = RecordingKey(
     instance_id="5f0c2b8a-0000-4000-8000-000000000000", recording_id="5f0c2b8a-0000-4000-8000-000000000001"
 )
+UNNAMED = replace(RECORDING, recording_id=None)
 AWAY = Fault(cut=True)
-SLOW = Fault(seconds=1.0)
+SLOW = Fault(seconds=60.0)
+#: Seconds that acts have here, and each of their tries.
+ACT_SECONDS, TRY_SECONDS = 0.6, 0.15
 NONSENSE = [
     Fault(status=200, body="<html>"),
     Fault(status=200, body="[]"),
@@ -61,10 +68,11 @@ ACTS: dict[str, Act] = {
 @pytest.fixture(params=["daily", "chime"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[DailyWorld | ChimeWorld]:
     if request.param == "daily":
-        async with daily_world(Patience(try_seconds=0.15, act_seconds=0.6, first_pause_seconds=0.01)) as of_daily:
+        patience = replace(QUICK, try_seconds=TRY_SECONDS, act_seconds=ACT_SECONDS)
+        async with daily_world(patience) as of_daily:
             yield of_daily
     else:
-        async with chime_world(try_seconds=0.15, act_seconds=0.6) as of_chime:
+        async with chime_world(try_seconds=TRY_SECONDS, act_seconds=ACT_SECONDS) as of_chime:
             yield of_chime
 
 
@@ -72,7 +80,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[DailyWorld | Ch
 async def patient_world(request: pytest.FixtureRequest) -> AsyncIterator[DailyWorld | ChimeWorld]:
     """With the time that acts have."""
     if request.param == "daily":
-        async with daily_world(Patience(first_pause_seconds=0.01)) as of_daily:
+        async with daily_world(Patience(first_pause_seconds=0.01, rate_seconds=0.02)) as of_daily:
             yield of_daily
     else:
         async with chime_world(try_seconds=chime.TRY_SECONDS, act_seconds=chime.ACT_SECONDS) as of_chime:
@@ -91,7 +99,7 @@ async def test_a_provider_that_does_not_answer_is_away_before_anybody_loses_pati
         await ACTS[act](world.provider, room)
 
     assert failed.value.code == "provider_away"
-    assert time.monotonic() - began < 0.6 + UNDO_SECONDS + 0.5
+    assert time.monotonic() - began < ACT_SECONDS + UNDO_SECONDS + 0.5
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -174,6 +182,27 @@ async def test_half_a_room_is_taken_back(of_daily: DailyWorld) -> None:
     assert of_daily.server.rooms == {}
 
 
+async def test_a_room_that_an_earlier_try_made_for_other_wishes_is_as_it_is_wished_now(of_daily: DailyWorld) -> None:
+    closes_at = soon(7200)
+    await of_daily.provider.make_room(replace(RECORDED, closes_at=soon(3600)))
+
+    room = await of_daily.provider.make_room(replace(LESSON, closes_at=closes_at, max_people=10))
+
+    made = of_daily.server.rooms[room.name].properties
+    assert (made.enable_recording, made.max_participants, made.exp) == (None, 10, int(closes_at.timestamp()))
+    assert of_daily.server.faults.asked(f"POST /v1/rooms/{room.name}") == 1
+    await of_daily.provider.make_room(replace(LESSON, closes_at=closes_at, max_people=10))
+    assert of_daily.server.faults.asked(f"POST /v1/rooms/{room.name}") == 1, "there is nothing to change"
+
+
+async def test_a_room_that_daily_does_not_record_is_refused_and_nothing_has_begun(of_daily: DailyWorld) -> None:
+    room = await of_daily.provider.make_room(LESSON)
+    of_daily.join(room, await of_daily.provider.admit(room, STUDENT, expires_at=soon()))
+
+    with pytest.raises(RecordingRefused, match="not enabled"):
+        await of_daily.provider.start_recording(room, RECORDING.instance_id)
+
+
 async def test_a_room_that_is_public_is_not_kept(of_daily: DailyWorld) -> None:
     of_daily.server.faults.next(
         Fault(
@@ -191,7 +220,7 @@ async def test_a_room_that_is_public_is_not_kept(of_daily: DailyWorld) -> None:
 
 
 async def test_a_recording_whose_start_was_lost_does_not_run_on(of_daily: DailyWorld) -> None:
-    room = await of_daily.provider.make_room(LESSON)
+    room = await of_daily.provider.make_room(RECORDED)
     of_daily.join(room, await of_daily.provider.admit(room, STUDENT, expires_at=soon()))
     of_daily.server.faults.next(Fault(cut=True, done=True, at="POST /v1/rooms/a-lesson/recordings/start"))
 
@@ -203,8 +232,8 @@ async def test_a_recording_whose_start_was_lost_does_not_run_on(of_daily: DailyW
 
 
 async def test_a_recording_that_has_no_worker_yet_is_tried_again() -> None:
-    async with daily_world(Patience(first_pause_seconds=0.01)) as world:
-        room = await world.provider.make_room(LESSON)
+    async with daily_world(Patience(first_pause_seconds=0.01, rate_seconds=0.02)) as world:
+        room = await world.provider.make_room(RECORDED)
         world.join(room, await world.provider.admit(room, STUDENT, expires_at=soon()))
         world.server.faults.next(Fault(status=503, at="POST /v1/rooms/a-lesson/recordings/start"))
 
@@ -292,28 +321,40 @@ async def test_dailys_words_are_repeated_in_part_and_without_control_characters(
 
 
 async def test_more_calls_than_daily_allows_wait_for_their_turn() -> None:
-    async with daily_world(Patience(first_pause_seconds=0.01)) as world:
+    async with daily_world(PACED) as world:
         began = time.monotonic()
         for number in range(4):
             await world.provider.delete_room(Room(provider="daily", id="1", name=f"room-{number}"))
 
-        assert time.monotonic() - began >= 1.0
+        assert time.monotonic() - began >= PACED.rate_seconds
+
+
+async def test_daily_refuses_none_of_what_keeps_to_its_rates() -> None:
+    async with daily_world(PACED) as world:
+        world.server.rate_seconds = PACED.rate_seconds * 0.8
+        room = await world.provider.make_room(LESSON)
+        acts = [world.provider.admit(room, STUDENT, expires_at=soon()) for _ in range(14)]
+        acts += [world.provider.find_recording(room, UNNAMED, since=soon()) for _ in range(3)]  # type: ignore[misc]
+
+        await asyncio.gather(*acts)
+
+        assert world.server.refused == 0
 
 
 async def test_recordings_are_started_no_faster_than_daily_allows_and_stopped_at_once() -> None:
-    async with daily_world(Patience(first_pause_seconds=0.01)) as world:
-        rooms = [await world.provider.make_room(RoomSpec(name=f"room-{number}")) for number in range(2)]
+    async with daily_world(PACED) as world:
+        rooms = [await world.provider.make_room(RoomSpec(name=f"room-{n}", recorded=True)) for n in range(2)]
         for room in rooms:
             world.join(room, await world.provider.admit(room, STUDENT, expires_at=soon()))
         began = time.monotonic()
         for room in rooms:
             await world.provider.start_recording(room, RECORDING.instance_id)
-        assert time.monotonic() - began >= 1.0
+        assert time.monotonic() - began >= PACED.rate_seconds
 
-        began = time.monotonic()
+        asked = time.monotonic()
         for room in rooms:
             await world.provider.stop_recording(room, RECORDING)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - asked < PACED.rate_seconds
 
 
 # Keeping a pace

@@ -11,6 +11,7 @@ import jwt
 import pytest
 
 from meetings import chime
+from meetings.daily_api import Patience
 from meetings.provider import Pass, ProviderFailed, Room, RoomSpec
 from server.settings import from_environment
 from tests.meetings.worlds import JITSI_SECRET, STUDENT, TEACHER, WORLDS, World, chime_world, daily_world, soon
@@ -175,7 +176,7 @@ async def test_a_room_that_daily_has_deleted_is_gone_and_is_looked_for_once_for_
 
 
 async def test_what_a_host_does_waits_for_nobody_who_asks_for_passes() -> None:
-    async with daily_world() as world:
+    async with daily_world(Patience(first_pause_seconds=0.01)) as world:
         room = await world.provider.make_room(LESSON)
         asking = [asyncio.create_task(world.provider.admit(room, STUDENT, expires_at=soon())) for _ in range(40)]
         await until(lambda: any(one.done() for one in asking))
@@ -183,4 +184,6 @@ async def test_what_a_host_does_waits_for_nobody_who_asks_for_passes() -> None:
         await world.provider.eject(room, STUDENT.user_id)
 
         assert not all(one.done() for one in asking)
+        for one in asking:
+            one.cancel()
         await asyncio.gather(*asking, return_exceptions=True)

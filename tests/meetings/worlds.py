@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final, Protocol
 
 import pytest
+from botocore.loaders import create_loader
+from botocore.retries.standard import ExponentialBackoff
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -31,7 +34,10 @@ JAAS_APP: Final = "vpaas-magic-cookie-1fc542a3e4414a44b2611668195e2bfe"
 JAAS_KEY_ID: Final = f"{JAAS_APP}/4f4910"
 TURN_SECRET: Final = "what coturn and the server share"
 #: Enough for a stand-in on this machine, and short enough to wait for.
-QUICK: Final = Patience(try_seconds=0.4, act_seconds=2.0, first_pause_seconds=0.01)
+QUICK: Final = Patience(try_seconds=0.4, act_seconds=2.0, first_pause_seconds=0.01, rate_seconds=0.02)
+PAUSE_SECONDS: Final = 0.01
+#: Reading AWS' service models takes longer than all else: once is enough.
+LOADER: Final = create_loader()
 
 
 def soon(seconds: float = 600) -> datetime:
@@ -155,6 +161,11 @@ def _chime(attendee: dict[str, Any]) -> Joined:
     )
 
 
+@cache
+def _key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 async def _made(name: str, **settings: str) -> AbstractAsyncContextManager[providers.Providers]:
     return providers.opened(from_environment({"MEETING_PROVIDER": name, **settings}))
 
@@ -177,7 +188,7 @@ async def jitsi_world() -> AsyncIterator[World]:
 @asynccontextmanager
 async def jaas_world() -> AsyncIterator[World]:
     """8x8's: signed with a key."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = _key()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode().replace("\n", "\\n")
     settings = {"JITSI_APP_ID": JAAS_APP, "JITSI_KEY_ID": JAAS_KEY_ID, "JITSI_PRIVATE_KEY": pem}
     server = Prosody(
@@ -215,6 +226,8 @@ async def chime_world(
     with pytest.MonkeyPatch.context() as environment:
         for name, value in chime_standin.CREDENTIALS.items():
             environment.setenv(name, value)
+        environment.setattr("botocore.session.create_loader", lambda _: LOADER)
+        environment.setattr(ExponentialBackoff, "delay_amount", lambda _, __: PAUSE_SECONDS)
         async with server.running():
             settings = {"CHIME_REGION": chime_standin.REGION, "CHIME_ENDPOINT_URL": server.url}
             options = from_environment({"MEETING_PROVIDER": "chime", "CHIME_RECORDINGS_BUCKET": bucket, **settings})

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape, unescape
@@ -62,6 +63,18 @@ class Meeting:
     attendees: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+@cache
+def documented() -> list[tuple[Any, re.Pattern[str]]]:
+    """The operations, each with the path that it is asked for by."""
+    session = botocore.session.get_session()
+    return [
+        (operation, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", operation.http["requestUri"].split("?")[0])))
+        for service in ("chime-sdk-meetings", "chime-sdk-media-pipelines")
+        for model in (session.get_service_model(service),)
+        for operation in map(model.operation_model, model.operation_names)
+    ]
+
+
 class ChimeStandin:
     """The server. `faults` says what goes wrong; `conflicts`: how many CreateMeetings meet another one."""
 
@@ -74,13 +87,7 @@ class ChimeStandin:
         self.conflicts = 0
         self.url = ""
         self._tokens: dict[str, Any] = {}
-        session = botocore.session.get_session()
-        self._operations = [
-            (operation, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", operation.http["requestUri"].split("?")[0])))
-            for service in ("chime-sdk-meetings", "chime-sdk-media-pipelines")
-            for model in (session.get_service_model(service),)
-            for operation in map(model.operation_model, model.operation_names)
-        ]
+        self._operations = documented()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -88,7 +95,14 @@ class ChimeStandin:
         app.router.add_route("*", "/{path:.*}", self._serve)
         async with TestServer(app) as server:
             self.url = str(server.make_url("")).rstrip("/")
-            yield
+            try:
+                yield
+            finally:
+                self.faults.close()
+
+    def forget_tokens(self) -> None:
+        """Time passes: what was asked for by a token is made anew."""
+        self._tokens.clear()
 
     # What people do
 

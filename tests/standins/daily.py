@@ -18,7 +18,7 @@ import jwt
 import msgspec
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 
 from meetings.webhooks import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from tests.standins.faults import Faults
@@ -27,6 +27,12 @@ T = TypeVar("T")
 
 API_KEY = "the-key-of-a-daily-domain-for-tests"
 DOMAIN = "school"
+#: What Daily allows a second of what; everything counts for the first.
+RATES = {
+    "all": (20, re.compile("")),
+    "slow": (2, re.compile("DELETE /v1/rooms/|GET /v1/recordings$")),
+    "start": (1, re.compile("POST /v1/rooms/[^/]+/recordings/start")),
+}
 #: Daily signs its tokens with a secret of its own.
 TOKEN_SECRET = "a secret that only Daily knows, which is long enough"
 MAX_USER_ID = 36
@@ -48,6 +54,11 @@ class NewRoom(msgspec.Struct, forbid_unknown_fields=True):
     properties: Properties = msgspec.field(default_factory=Properties)
 
 
+class ChangedRoom(msgspec.Struct, forbid_unknown_fields=True):
+    privacy: str | None = None
+    properties: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class Permissions(msgspec.Struct, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     has_presence: bool = True
     can_send: bool | list[str] = True
@@ -63,6 +74,7 @@ class TokenProperties(msgspec.Struct, forbid_unknown_fields=True):
     exp: int | None = None
     eject_at_token_exp: bool = False
     enable_recording: str | None = None
+    enable_recording_ui: bool = True
     permissions: Permissions | None = None
 
 
@@ -124,22 +136,46 @@ class RoomOfDaily:
 
 
 class DailyStandin:
-    """The server. `faults` says what goes wrong; `names_recordings` off: starting one answers without its id."""
+    """The server. `faults` says what goes wrong.
+
+    `names_recordings` off: starting one answers without its id. `lags`: what happens from now on is in no list until
+    this is off again. `stops` off: what is stopped runs on. `rate_seconds`: what comes faster than
+    RATES in so many seconds is refused; 0: nothing is.
+    """
 
     def __init__(self) -> None:
         self.faults = Faults()
+        self.stops = True
+        self.rate_seconds = 0.0
+        self._hidden: set[str] = set()
+        self._lags = False
+        self._calls: dict[str, list[float]] = {}
+        #: How many came too fast.
+        self.refused = 0
         self.rooms: dict[str, RoomOfDaily] = {}
         self.recordings: list[dict[str, Any]] = []
         self.names_recordings = True
         self.url = ""
 
+    @property
+    def lags(self) -> bool:
+        return self._lags
+
+    @lags.setter
+    def lags(self, lags: bool) -> None:
+        self._lags = lags
+        self._hidden.clear()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        app = web.Application(middlewares=[cast("Middleware", self.faults.middleware), errors_as_documented])
+        app = web.Application(
+            middlewares=[cast("Middleware", self.faults.middleware), errors_as_documented, self._check_rate]
+        )
         app.add_routes(
             [
                 web.post("/v1/rooms", self.create_room),
                 web.get("/v1/rooms/{name}", self.get_room),
+                web.post("/v1/rooms/{name}", self.update_room),
                 web.delete("/v1/rooms/{name}", self.delete_room),
                 web.post("/v1/meeting-tokens", self.create_token),
                 web.get("/v1/rooms/{name}/presence", self.presence),
@@ -155,7 +191,23 @@ class DailyStandin:
         )
         async with TestServer(app) as server:
             self.url = str(server.make_url("/v1"))
-            yield
+            try:
+                yield
+            finally:
+                self.faults.close()
+
+    @web.middleware
+    async def _check_rate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.rate_seconds:
+            now = time.monotonic()
+            for kind, (allowed, concerns) in RATES.items():
+                if concerns.match(f"{request.method} {request.path}"):
+                    calls = self._calls[kind] = [at for at in self._calls.get(kind, []) if now - at < self.rate_seconds]
+                    if len(calls) >= allowed:
+                        self.refused += 1
+                        raise Refused(429, "rate-limit-error", "too many requests")
+                    calls.append(now)
+        return await handler(request)
 
     # What people do
 
@@ -178,6 +230,8 @@ class DailyStandin:
 
     def _enter(self, room: RoomOfDaily, person: Present) -> Present:
         room.present.append(person)
+        if self._lags:
+            self._hidden.add(person.id)
         return person
 
     def end_call(self, name: str) -> None:
@@ -223,11 +277,22 @@ class DailyStandin:
             "config": msgspec.to_builtins(room.properties),
         }
 
+    async def update_room(self, request: web.Request) -> web.Response:
+        room = self._room(request)
+        wishes = await body(request, ChangedRoom)
+        changed = msgspec.to_builtins(room.properties) | wishes.properties
+        room.properties = msgspec.convert({k: v for k, v in changed.items() if v is not None}, Properties)
+        room.privacy = wishes.privacy or room.privacy
+        return web.json_response(self._shown(room))
+
     async def get_room(self, request: web.Request) -> web.Response:
         return web.json_response(self._shown(self._room(request)))
 
     async def delete_room(self, request: web.Request) -> web.Response:
         room = self._room(request)
+        if room.recording is not None:  # nobody says that it would survive
+            room.recording["status"] = "canceled"
+            room.recording = None
         self.end_call(room.name)
         del self.rooms[room.name]
         return web.json_response({"deleted": True, "name": room.name})
@@ -255,7 +320,7 @@ class DailyStandin:
     async def presence(self, request: web.Request) -> web.Response:
         room = self._room(request)
         wanted = request.query.get("userId")
-        found = [one for one in room.present if wanted in (None, one.user_id)]
+        found = [one for one in room.present if wanted in (None, one.user_id) and one.id not in self._hidden]
         data = [
             {
                 "room": room.name,
@@ -300,6 +365,8 @@ class DailyStandin:
             raise invalid("type is not one of its options")
         if wanted.instance_id is not None and str(uuid.UUID(wanted.instance_id)) != wanted.instance_id:
             raise invalid("instanceId is no UUID")
+        if room.properties.enable_recording != wanted.type:
+            raise invalid(f"recording is not enabled on room {room.name}")
         if room.recording is not None:
             raise invalid(f"room {room.name} has an active stream")
         room.instance_id = wanted.instance_id
@@ -313,6 +380,8 @@ class DailyStandin:
             "s3key": "",
         }
         self.recordings.insert(0, room.recording)
+        if self._lags:
+            self._hidden.add(room.recording["id"])
         return web.json_response({"recordingId": room.recording["id"]} if self.names_recordings else {})
 
     async def stop(self, request: web.Request) -> web.Response:
@@ -320,6 +389,8 @@ class DailyStandin:
         wanted = await body(request, Stop)
         if room.recording is None or wanted.instance_id not in (None, room.instance_id):
             raise invalid("room has no active stream")
+        if not self.stops:
+            return web.json_response({})
         room.recording["status"] = "processing"
         room.recording = None
         return web.json_response({})
@@ -329,7 +400,8 @@ class DailyStandin:
         if not 1 <= limit <= 100:
             raise invalid("limit must be at most 100")
         name = request.query.get("room_name")
-        found = [one for one in self.recordings if name in (None, one["room_name"])]
+        listed = [one for one in self.recordings if one["id"] not in self._hidden]
+        found = [one for one in listed if name in (None, one["room_name"])]
         return web.json_response({"total_count": len(found), "data": found[:limit]})
 
     async def get_recording(self, request: web.Request) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -32,6 +33,7 @@ class Faults:
     def __init__(self) -> None:
         self.requests: list[str] = []
         self._waiting: list[Fault] = []
+        self._closed = asyncio.Event()
 
     def next(self, fault: Fault, times: int = 1) -> None:
         self._waiting += [fault] * times
@@ -39,6 +41,10 @@ class Faults:
     def clear(self) -> None:
         """There are none to come."""
         self._waiting.clear()
+
+    def close(self) -> None:
+        """Nobody waits for a slow answer any more."""
+        self._closed.set()
 
     def asked(self, beginning: str) -> int:
         """How many requests began so."""
@@ -56,7 +62,9 @@ class Faults:
             self._waiting.remove(fault)
             if fault.done:
                 await handler(request)
-            await asyncio.sleep(fault.seconds)
+            if fault.seconds:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closed.wait(), fault.seconds)
             if fault.cut:
                 assert request.transport is not None
                 request.transport.abort()

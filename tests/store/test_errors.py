@@ -118,7 +118,7 @@ async def test_a_deadlock_and_a_cancelled_statement_may_be_tried_again(database:
 
         turn = asyncio.Barrier(2)
         outcomes = await asyncio.gather(lock(one, other, turn), lock(other, one, turn), return_exceptions=True)
-        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Away", "NoneType"]
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Deadlocked", "NoneType"]
         async with pool.acquire() as connection:
             await connection.execute("SET statement_timeout = 1")
             with pytest.raises(Away), translated():

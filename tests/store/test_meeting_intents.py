@@ -11,6 +11,7 @@ import pytest
 from store import meeting_intents
 from store.database import Pool
 from store.meeting_intents import INTENT_SECONDS, Intent
+from store.meetings import MAX_ATTEMPTS
 from tests.support.lessons import database_pool
 
 
@@ -26,7 +27,7 @@ async def fulfilled(pool: Pool, intent: Intent) -> bool:
 
 
 async def due(pool: Pool) -> list[Intent]:
-    return await meeting_intents.claim_due(pool, limit=10)
+    return await meeting_intents.claim_due(pool, "daily", limit=10)
 
 
 async def test_who_asks_again_means_the_same_room_until_it_is_made(pool: Pool) -> None:
@@ -83,8 +84,8 @@ async def test_each_is_one_workers_to_delete_and_is_tried_ever_less_often(pool: 
     for n in range(20):
         await meeting_intents.give_up(pool, await meeting_intents.declare(pool, uuid4(), "daily", room_name=f"r-{n}"))
 
-    found = await asyncio.gather(*(meeting_intents.claim_due(pool, limit=5) for _ in range(6)))
-    found.append(await meeting_intents.claim_due(pool, limit=100))
+    found = await asyncio.gather(*(meeting_intents.claim_due(pool, "daily", limit=5) for _ in range(6)))
+    found.append(await meeting_intents.claim_due(pool, "daily", limit=100))
 
     assert sorted(one.room_name for some in found for one in some) == sorted(f"r-{n}" for n in range(20))
     await pool.execute("DELETE FROM meeting_intents WHERE room_name <> 'r-0'")
@@ -94,3 +95,6 @@ async def test_each_is_one_workers_to_delete_and_is_tried_ever_less_often(pool: 
         await pool.execute("UPDATE meeting_intents SET due_at = now()")
         assert len(await due(pool)) == 1
     assert [round(pause, -1) for pause in pauses] == [30, 60, 120, 240]
+    await pool.execute("UPDATE meeting_intents SET due_at = now(), attempts = $1", MAX_ATTEMPTS - 1)
+    assert len(await due(pool)) == 1
+    assert await pool.fetchval("SELECT due_at = 'infinity' FROM meeting_intents"), "nobody will delete it"

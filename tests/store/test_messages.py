@@ -217,6 +217,36 @@ async def test_an_attempt_that_is_still_under_way_is_waited_for(pool: Pool, clie
     assert len(await stored(pool, session_id)) == 1
 
 
+async def test_who_waits_for_a_session_that_others_wait_for_too_gets_it_once(pool: Pool) -> None:
+    """The session's row has become another while they waited, and whoever comes in just now has the old one still."""
+    session_id = await book(pool)
+    async with pool.acquire() as comer, pool.acquire() as holder, pool.acquire() as editor, comer.transaction():
+        # As the foreign key of each row asks that is about the session.
+        await comer.execute("SELECT FROM sessions WHERE id = $1 FOR KEY SHARE", session_id)
+        async with holder.transaction():
+            await events.append(holder, session_id, kind="hand_raised", user_id="kid")
+            writing = asyncio.create_task(write(pool, new(session_id)))
+            await until_somebody_waits(pool)
+            editing = asyncio.create_task(sessions.locked(editor, session_id))
+            await until_somebody_waits(pool, 2)
+        [written] = await writing
+        await editing
+    assert written.message.seq == 2
+
+
+async def test_a_batch_that_gave_way_to_others_is_written_once_all_the_same(pool: Pool) -> None:
+    first, second = sorted([await book(pool), await book(pool)])
+    batch = [new(first), new(second)]
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL deadlock_timeout = '1min'")  # it is the batch that finds out, and gives way
+        await sessions.locked(connection, second)
+        writing = asyncio.create_task(write(pool, *batch))
+        await until_somebody_waits(pool)
+        await sessions.locked(connection, first)  # nobody else takes them in this order
+    assert [(answer.message.seq, answer.repeated) for answer in await writing] == [(1, False)] * 2
+    await assert_gapless(pool, first, second)
+
+
 async def test_a_closed_chat_takes_nothing_and_the_others_of_the_batch_go_through(pool: Pool) -> None:
     open_, closed = await book(pool), await book(pool)
     await close_chat(pool, closed)

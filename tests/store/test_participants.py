@@ -13,7 +13,7 @@ from store import participants, visits
 from store.database import Pool
 from store.participants import Participant, ReadMark
 from store.visits import Change
-from tests.support.lessons import MEMBERS, book, database_pool, make_class
+from tests.support.lessons import MEMBERS, book, database_pool, make_class, until_somebody_waits
 from tests.support.plans import walked
 
 WORKER = UUID(int=1)
@@ -111,6 +111,23 @@ async def test_who_never_joined_has_no_mark(pool: Pool) -> None:
     session_id = await book(pool)
     assert await participants.mark_read(pool, [ReadMark(session_id=session_id, user_id="kid", seq=3)]) == [False]
     assert await participants.of_session(pool, session_id, limit=100) == []
+
+
+async def test_a_mark_that_waits_for_somebody_whom_others_wait_for_too_is_set(pool: Pool) -> None:
+    session_id = await book(pool)
+    await joins(pool, session_id, "kid")
+    hold = "SELECT FROM session_participants WHERE session_id = $1 AND user_id = 'kid' FOR "
+    async with pool.acquire() as comer, pool.acquire() as holder, pool.acquire() as moderator, comer.transaction():
+        await comer.execute(hold + "KEY SHARE", session_id)  # as foreign keys ask
+        async with holder.transaction():
+            await holder.execute("UPDATE session_participants SET hand_raised = true")
+            mark = ReadMark(session_id=session_id, user_id="kid", seq=3)
+            marking = asyncio.create_task(participants.mark_read(pool, [mark]))
+            await until_somebody_waits(pool)
+            moderating = asyncio.create_task(moderator.execute(hold + "NO KEY UPDATE", session_id))
+            await until_somebody_waits(pool, 2)
+        assert await marking == [True]
+        await moderating
 
 
 async def test_marks_and_visits_of_many_at_once_never_deadlock_and_the_furthest_stays(pool: Pool) -> None:

@@ -212,10 +212,10 @@ def member(session_id: UUID, user_id: str, *, is_host: bool | None = None) -> Me
     )
 
 
-async def until_somebody_waits(pool: Pool) -> None:
-    """Return once a statement on this database waits for another's lock."""
+async def until_somebody_waits(pool: Pool, statements: int = 1) -> None:
+    """Return once so many statements on this database wait for others' locks."""
     async with asyncio.timeout(10):
-        while not await pool.fetchval(
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database() LIMIT 1"
+        while statements > await pool.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         ):
             pass

@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.provider_recording_looks import NO_FILM
+from domain.provider_recording_looks import MAX_STOP_AGAIN_SECONDS, NO_FILM
 from domain.provider_recordings import ProviderRecordings
 from domain.recording_keeper import RecordingKeeper
-from handlers.http.keys import PROVIDER_RECORDINGS
+from handlers.http.keys import MEETINGS, PROVIDER_RECORDINGS
 from meetings.provider import Provider, Room, StartedRecording
 from meetings.webhooks import RecordingNews
 from store import provider_recordings as store
@@ -139,6 +139,10 @@ async def at_daily(dsn: str, **settings: Any) -> AsyncIterator[School]:
         yield School(app, daily, await app.book())
 
 
+def path_of(url: str) -> str:
+    return "/" + url.split("/", 3)[3]
+
+
 def while_it_starts(school: School, act: Callable[[str], Awaitable[object]]) -> None:
     """Have `act` happen, with the instance's id, when the provider has begun to record and has not answered yet."""
     start = school.provider.start_recording
@@ -164,11 +168,12 @@ async def test_a_lesson_is_recorded_by_its_provider_and_watched_there(school: Sc
     assert (shown["id"], shown["status"], shown["duration_seconds"]) == (recording_id, "completed", 90)
     newest = (await school.call("GET", "recording", "kid")).body
     assert newest["status"] == "finished"
-    assert newest["accessLink"]["url"] == newest["downloadLink"] == f"https://recordings.example/{at_daily}?signature=x"
     assert 3500 < (datetime.fromisoformat(newest["accessLink"]["expiresAt"]) - datetime.now(UTC)).total_seconds() < 3700
-    followed = await school.app.call(None, "GET", "/" + shown["url"].split("/", 3)[3])
-    assert (followed.status, followed.headers["Location"]) == (307, newest["downloadLink"])
-    assert followed.headers["Cache-Control"] == "no-store"
+    for url in (shown["url"], newest["accessLink"]["url"], newest["downloadLink"]):
+        followed = await school.app.call(None, "GET", path_of(url))
+        there = f"https://recordings.example/{at_daily}?signature=x"
+        assert (followed.status, followed.headers["Location"]) == (307, there)
+        assert followed.headers["Cache-Control"] == "no-store"
     for who in ("kid", "mum", "gran", "teach"):
         news = (await school.app.call(who, "GET", "/notifications")).body
         assert [one["data"]["recording_id"] for one in news if one["kind"] == "recording_ready"] == [recording_id]
@@ -326,9 +331,149 @@ async def test_one_that_daily_has_not_named_is_found_by_its_room(school: School)
     recording_id, at_daily = await school.recorded()
     school.daily.finish(at_daily)
 
-    await school.webhook("ready-to-download", {"recording_id": at_daily, "room_name": school.room.name})
+    told = {"recording_id": at_daily, "room_name": school.room.name}
+    before = int(datetime.now(UTC).timestamp()) - 60
+    await school.webhook("ready-to-download", told | {"recording_id": "theirs", "start_ts": before})
+    assert (await school.listed())[0]["status"] == "processing", "somebody else's, from before"
+    await school.webhook("ready-to-download", told | {"start_ts": school.daily.recordings[0]["start_ts"]})
 
     assert [(one["id"], one["status"]) for one in await school.listed()] == [(recording_id, "completed")]
+
+
+async def test_the_film_of_the_second_start_is_not_taken_for_that_of_the_first(school: School) -> None:
+    """The first never happened, though nobody knows; the second is not named, nor listed yet."""
+    school.daily.names_recordings = False
+    school.daily.faults.next(Fault(status=500, at=f"POST /v1/rooms/{school.room.name}/recordings/start"))
+    assert (await school.call("POST", "start-recording")).status == 502
+    await school.app.pool.execute("UPDATE provider_recordings SET asked_at = asked_at - interval '20 seconds'")
+    school.daily.lags = True
+    recording_id = await school.start()
+    assert await school.rows() == 2
+    school.daily.lags = False
+
+    for _ in range(2):
+        await school.look()
+    await school.stop()
+    await until(lambda: not school.runs())
+    school.daily.finish(school.daily.recordings[0]["id"])
+    for _ in range(2):
+        await school.look()
+    await school.later(hours=25)
+    await school.later(hours=1)
+
+    assert len(school.daily.recordings) == 1
+    assert [(one["id"], one["status"]) for one in await school.listed()] == [(recording_id, "completed")]
+    assert await school.rows() == 1
+
+
+async def test_what_the_first_start_began_after_all_is_deleted_and_the_second_is_not(school: School) -> None:
+    school.daily.names_recordings = False
+    path = f"POST /v1/rooms/{school.room.name}/recordings"
+    school.daily.faults.next(Fault(status=500, done=True, at=f"{path}/start"))
+    assert (await school.call("POST", "start-recording")).status == 502
+    await until(lambda: not school.runs())
+    (first,) = school.daily.recordings
+    first["start_ts"] -= 20
+    await school.app.pool.execute("UPDATE provider_recordings SET asked_at = asked_at - interval '20 seconds'")
+    recording_id = await school.start()
+    await school.stop()
+    await until(lambda: not school.runs())
+    for one in school.daily.recordings:
+        school.daily.finish(one["id"])
+
+    for _ in range(3):
+        await school.look()
+
+    assert [(one["id"], one["status"]) for one in await school.listed()] == [(recording_id, "completed")]
+    assert first not in school.daily.recordings
+    assert len(school.daily.recordings) == 1
+
+
+async def test_a_recording_that_its_provider_does_not_stop_has_failed_in_the_end_and_is_asked_seldom(
+    school: School,
+) -> None:
+    await school.start()
+    school.daily.stops = False
+    await school.stop()
+    await until(lambda: school.asked("stop") == 1)
+    pauses = []
+    for _ in range(4):
+        await school.later(hours=1)
+        pause = "SELECT extract(epoch FROM retry_at - now())::float8 FROM provider_recordings WHERE phase = 'running'"
+        pauses.append(await school.app.pool.fetchval(pause))
+
+    assert min(one for one in pauses if one is not None) > MAX_STOP_AGAIN_SECONDS / 2
+    for _ in range(8):
+        await school.later(hours=20)
+    (shown,) = await school.listed()
+    assert (shown["status"], shown["failure"]) == ("failed", NO_FILM)
+
+
+async def test_one_that_nobody_wants_and_its_provider_does_not_stop_is_given_up(school: School) -> None:
+    recording_id = await school.start()
+    school.daily.stops = False
+    await school.stop()
+    assert (await school.call("DELETE", f"recordings/{recording_id}")).status == 200
+
+    for _ in range(3):
+        await school.later(hours=13)
+
+    assert await school.rows() == 0
+
+
+async def test_what_daily_refuses_to_record_has_not_begun(school: School) -> None:
+    school.room.properties.enable_recording = None
+
+    refused = await school.call("POST", "start-recording")
+
+    assert (refused.status, refused.error) == (502, "provider_failed")
+    assert await school.rows() == 0, "there is nothing to look after"
+
+
+@pytest.mark.parametrize("act", ["stop-recording", "meeting/move"])
+async def test_a_room_is_deleted_when_its_recording_has_been_stopped(school: School, act: str) -> None:
+    await school.start()
+    room = school.room
+    path = f"POST /v1/rooms/{room.name}/recordings/stop"
+    school.daily.faults.next(Fault(status=403, at=path))  # it takes a while
+
+    assert (await school.call("POST", act)).status in (200, 201)
+    for _ in range(3):
+        await school.app.client.app[MEETINGS].sweep()
+        await school.look()
+    await school.app.client.app[MEETINGS].sweep()
+
+    assert room.name not in school.daily.rooms
+    assert [one["status"] for one in school.daily.recordings] == ["processing"]
+
+
+async def test_a_room_whose_recording_cannot_be_stopped_is_deleted_in_the_end(school: School) -> None:
+    await school.start()
+    name = school.room.name
+    school.daily.faults.next(Fault(status=403, at=f"POST /v1/rooms/{name}/recordings/stop"), 50)
+    assert (await school.call("POST", "stop-recording")).status == 200
+    sweep = school.app.client.app[MEETINGS].sweep
+    await sweep()
+    assert name in school.daily.rooms
+
+    earlier = "UPDATE recordings SET started_at = started_at - $1::interval, stopped_at = stopped_at - $1::interval"
+    await school.app.pool.execute(earlier, timedelta(minutes=3))
+    await school.app.pool.execute("UPDATE provider_recordings SET asked_at = asked_at - interval '3 minutes'")
+    await sweep()
+
+    assert name not in school.daily.rooms
+
+
+async def test_a_class_that_watches_a_film_asks_its_provider_once(school: School) -> None:
+    _, at_daily = await school.recorded()
+    school.daily.finish(at_daily)
+    await school.look()
+    link = path_of((await school.listed())[0]["url"])
+
+    followed = await asyncio.gather(*(school.app.call(None, "GET", link) for _ in range(20)))
+
+    assert {answer.status for answer in followed} == {307}
+    assert school.daily.faults.asked(f"GET /v1/recordings/{at_daily}/access-link") == 1
 
 
 async def test_where_the_provider_is_away_at_the_stop_it_is_stopped_as_soon_as_it_is_back(school: School) -> None:
@@ -479,11 +624,14 @@ async def test_a_provider_that_is_away_is_502_for_its_film_and_hinders_no_list(s
     asked = len(school.daily.faults.requests)
     (shown,) = await school.listed()
     assert len(school.daily.faults.requests) == asked, "a list asks no provider"
-    link = "/" + shown["url"].split("/", 3)[3]
-    school.daily.faults.next(Fault(status=403, at="GET /v1/recordings"), 2)
+    newest = await school.call("GET", "recording", "kid")
+    assert newest.status == 200
+    assert len(school.daily.faults.requests) == asked, "and neither does the newest"
+    link = path_of(shown["url"])
+    school.daily.faults.next(Fault(status=403, at="GET /v1/recordings"))
 
-    for answer in (await school.call("GET", "recording", "kid"), await school.app.call(None, "GET", link)):
-        assert (answer.status, answer.error) == (502, "provider_failed")
+    failed = await school.app.call(None, "GET", link)
+    assert (failed.status, failed.error) == (502, "provider_failed")
     school.daily.recordings.clear()
     gone = await school.app.call(None, "GET", link)
     assert (gone.status, gone.error) == (404, "file_not_found")
@@ -500,7 +648,7 @@ async def test_a_deleted_recording_is_deleted_at_its_provider_however_long_that_
     await until(lambda: school.daily.faults.asked("DELETE /v1/recordings") == 1)
     await school.look()
     assert len(school.daily.recordings) == 1
-    assert (await school.app.call(None, "GET", "/" + shown["url"].split("/", 3)[3])).status == 404
+    assert (await school.app.call(None, "GET", path_of(shown["url"]))).status == 404
     await school.look()
 
     assert school.daily.recordings == []
@@ -624,7 +772,9 @@ async def test_a_meeting_of_chimes_that_ends_before_its_recording_can_be_watched
         await look()
         newest = (await app.call("kid", "GET", f"{path}/recording")).body
         assert newest["status"] == "finished"
-        assert newest["accessLink"]["url"].startswith(f"{chime.url}/{BUCKET}/encounters/")
+        followed = await app.call(None, "GET", path_of(newest["accessLink"]["url"]))
+        assert followed.headers["Location"].startswith(f"{chime.url}/{BUCKET}/encounters/")
+        assert len(chime.objects) == 1, "the pieces are gone as the film is there"
 
         deleted = await app.call("teach", "DELETE", f"{path}/recordings/{begun.body['recordingId']}")
         assert deleted.status == 200
