@@ -199,12 +199,10 @@ async def append(request: web.Request) -> web.Response:
     async with await doors.arrive(file) as arrival:
         if offset != arrival.offset:
             raise _elsewhere(arrival.offset, offset)
-        if LENGTH in request.headers:
-            await _take_length(arrival, _number(request, LENGTH))
-        length = arrival.upload.length
+        length = _length(request, arrival)
         if length is not None and offset + (request.content_length or 0) > length:
             raise too_long(length)
-        await _take(request, arrival, checksum, expected)
+        await _take(request, arrival, checksum, expected, length)
         headers = {OFFSET: str(arrival.offset)}
         if not arrival.is_over:
             headers[EXPIRES] = _date(arrival.expires_at)
@@ -245,20 +243,31 @@ async def _link_to(request: web.Request, file: File) -> str | None:
     return (await links_of(request)).read(file.id)
 
 
-async def _take(request: web.Request, arrival: Arrival, checksum: Checksum | None, expected: bytes) -> None:
+async def _take(
+    request: web.Request, arrival: Arrival, checksum: Checksum | None, expected: bytes, length: int | None = None
+) -> None:
+    """`length`: of the file, as this request says it; what was put off counts once the request has come whole."""
     await arrival.take(chunks_of(request), checksum=checksum, expected=expected)
+    if length is not None and arrival.upload.length is None:
+        await arrival.keep()
+        await arrival.set_length(length)
     if arrival.is_whole:
         await arrival.finish()
     else:
         await arrival.keep()
 
 
-async def _take_length(arrival: Arrival, length: int) -> None:
-    """A length that was put off is said once."""
-    if arrival.upload.length is None:
-        await arrival.set_length(length)
-    elif arrival.upload.length != length:
-        raise invalid({LENGTH: f"is {arrival.upload.length}, as was said before"})
+def _length(request: web.Request, arrival: Arrival) -> int | None:
+    """The length of an upload that goes on: a length that was put off is said once."""
+    before = arrival.upload.length
+    if LENGTH not in request.headers:
+        return before
+    length = _number(request, LENGTH)
+    if before is None:
+        arrival.check_length(length)
+    elif before != length:
+        raise invalid({LENGTH: f"is {before}, as was said before"})
+    return length
 
 
 def _announced(request: web.Request) -> int | None:
