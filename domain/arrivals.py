@@ -147,8 +147,8 @@ class Arrival:
         With a `checksum` nothing is kept unless its digest is the `expected` one in the end: ChecksumMismatch.
 
         Raises UnsupportedMediaType and TooLarge, after which the upload is over (not so `upload_too_long`: more than
-        announced); TooSlow; what the request was interrupted with (Locked, Unavailable); Away; and what `chunks`
-        raises.
+        announced; and a film that may not be larger ends there, and is kept); TooSlow; what the request was
+        interrupted with (Locked, Unavailable); Away; and what `chunks` raises.
         """
         refused: EncountersError | None = None
         try:
@@ -194,13 +194,28 @@ class Arrival:
 
         Raises TooLarge, BadRequest (`empty_file`, `upload_too_short`), Locked where somebody else took over, Away.
         """
-        rules.check_size(self._limits, length)
-        if length < self._offset:
-            raise BadRequest(f"{self._offset} bytes have come already, not {length}.", code="upload_too_short")
+        self.check_length(length)
         if not await uploads.save_length(self._doors.pool, self.file.id, self._holder, length):
             self._over = True
             raise rules.taken_over()
         self.upload = replace(self.upload, length=length)
+
+    def check_length(self, length: int) -> None:
+        """Raise as :meth:`set_length` for a length that it cannot have."""
+        rules.check_size(self._limits, length)
+        if length < self._offset:
+            raise BadRequest(f"{self._offset} bytes have come already, not {length}.", code="upload_too_short")
+
+    async def end_film(self, *, silent: bool = False) -> File:
+        """It was sent as it was made, and no more of it comes: what there is of the lesson is the whole of it.
+
+        `silent`: nobody said so; see :data:`domain.files.SILENT`.
+        """
+        await self.keep()
+        if silent:
+            await files.add_details(self._doors.pool, self.file.id, {rules.SILENT: True})
+        await self.set_length(self._offset)
+        return await self.finish()
 
     async def restart(self) -> None:
         """Begin from the first byte again, whatever came before: for what is sent in one go."""
@@ -285,6 +300,8 @@ class Arrival:
             form=self.form,
             mime_wanted=self.upload.mime_wanted,
         )
+        if rules.is_film(self.file):
+            self._max_bytes = min(self._max_bytes, self.file.size)
         self._type = found
         if self.file.mime != found.mime:
             name = rules.named_as(self.file.name, found)
@@ -343,6 +360,8 @@ class Arrival:
         what was announced stays."""
         if error.code == "upload_too_long" and self.upload.resumable:
             await self._keep_what_came(checksum)
+        elif isinstance(error, TooLarge) and rules.is_film(self.file) and 0 < self._offset <= self._max_bytes:
+            await self.end_film()
         else:
             await self.give_up(error.message)
 
@@ -375,7 +394,7 @@ class Arrival:
             logger.info("upload.not_kept", file=str(self.file.id), reason=str(error))
 
     async def _write_down(self, offset: int, head: bytes, state: str | None) -> None:
-        expires_at = datetime.now(UTC) + self._doors.settings.expiry if self.upload.resumable else None
+        expires_at = datetime.now(UTC) + self._doors.expiry_of(self.file) if self.upload.resumable else None
         if not await uploads.save(
             self._doors.pool, self.file.id, self._holder, offset=offset, head=head, state=state, expires_at=expires_at
         ):

@@ -135,6 +135,19 @@ def judged(
     return found, limit.max_bytes
 
 
+#: Among a file's details: see :func:`is_film`.
+FILM: Final = "film"
+#: Among a film's details: it ended as nothing more came, and who made it may be gone.
+SILENT: Final = "silent"
+
+
+def is_film(file: File) -> bool:
+    """A recording that is sent as it is made, so that its length is said at the end. What came of one is kept, however
+    it ends: no more of it comes, it may not be larger, its recording has a file already. Its size is what it may have
+    at most, until it is whole."""
+    return FILM in file.details
+
+
 def check_size(limits: Limits, size: int) -> None:
     """Raise TooLarge for what is too large whatever it is, BadRequest for an empty file."""
     if size == 0:

@@ -27,6 +27,7 @@ from domain.identity import Identity
 from domain.live import Live
 from domain.meeting_rooms import Rooms, provider_failed, room_of
 from domain.tellings import Tellings
+from meetings import peer
 from meetings.provider import Attendee, Pass, Person, Provider, ProviderError, Room, RoomGone
 from meetings.providers import Providers
 from realtime.events import Event
@@ -60,10 +61,11 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admitted:
-    """A person's pass to a meeting."""
+    """A person's pass to a meeting. `people`: who else has one, where they connect to each other."""
 
     meeting: Meeting
     given: Pass
+    people: tuple[str, ...] = ()
 
 
 class Meetings:
@@ -211,8 +213,9 @@ class Meetings:
 
     # Coming in
 
-    async def admit(self, session: Session, member: Member) -> Admitted:
-        """A pass for a member, to the session's meeting, which is made if there is none.
+    async def admit(self, session: Session, member: Member, *, tab: str = "") -> Admitted:
+        """A pass for a member, to the session's meeting, which is made if there is none. `tab`: what they call the
+        place where they use it; the same again is the same pass.
 
         Raises Forbidden (`not_joined`: the host limits who comes in, and they are not in), Conflict (`meeting_full`,
         `session_ended`), TooManyRequests, BadGateway.
@@ -221,8 +224,12 @@ class Meetings:
         async def give(provider: Provider, room: Room, person: Person, expires_at: datetime) -> Pass:
             return await provider.admit(room, person, expires_at=expires_at)
 
-        meeting, given = await self._as_they_are(session, member, give)
-        return Admitted(meeting=meeting, given=given)
+        meeting, given = await self._as_they_are(session, member, give, tab)
+        if given.provider != peer.NAME:
+            return Admitted(meeting=meeting, given=given)
+        # Looked up when the place is taken: of two who come at once, one at least is told of the other.
+        mesh = await meeting_people.mesh(self._pool, session.id)
+        return Admitted(meeting=meeting, given=given, people=tuple(sorted(mesh.people - {member.user_id})))
 
     async def attendee(self, session: Session, member: Member) -> Attendee:
         """A member as an attendee of the session's meeting; raises as :meth:`admit`."""
@@ -234,14 +241,18 @@ class Meetings:
         return attendee
 
     async def _as_they_are(
-        self, session: Session, member: Member, act: Callable[[Provider, Room, Person, datetime], Awaitable[T]]
+        self,
+        session: Session,
+        member: Member,
+        act: Callable[[Provider, Room, Person, datetime], Awaitable[T]],
+        tab: str = "",
     ) -> tuple[Meeting, T]:
         """Do it for a member with what they may do: again, where that has changed meanwhile, as providers may have
         learnt of the change before they made the pass, which undoes it."""
         self._count(member.user_id)
         for _ in range(MAX_PASSES):
             person = await self._person(session, member)
-            meeting, given = await self._in_room(session, person, act)
+            meeting, given = await self._in_room(session, person, act, tab)
             await self._check_still_open(member)
             if await self._person(session, member) == person:
                 return meeting, given
@@ -277,18 +288,22 @@ class Meetings:
         )
 
     async def _in_room(
-        self, session: Session, person: Person, act: Callable[[Provider, Room, Person, datetime], Awaitable[T]]
+        self,
+        session: Session,
+        person: Person,
+        act: Callable[[Provider, Room, Person, datetime], Awaitable[T]],
+        tab: str,
     ) -> tuple[Meeting, T]:
         """Do it in the session's meeting; where its provider has ended that by itself, in a new one."""
         meeting, made = await self.ensure(session)
         try:
-            return meeting, await self._do(session, meeting, person, act)
+            return meeting, await self._do(session, meeting, person, act, tab)
         except RoomGone as gone:
             if made:
                 raise provider_failed("admit", gone) from gone
         meeting, _ = await self._replace(session, self._provider_of(meeting), meeting.id)
         try:
-            return meeting, await self._do(session, meeting, person, act)
+            return meeting, await self._do(session, meeting, person, act, tab)
         except RoomGone as gone:
             raise provider_failed("admit", gone) from gone
 
@@ -298,11 +313,12 @@ class Meetings:
         meeting: Meeting,
         person: Person,
         act: Callable[[Provider, Room, Person, datetime], Awaitable[T]],
+        tab: str,
     ) -> T:
         """Raises RoomGone, Conflict (`meeting_full`), BadGateway."""
         provider = self._provider_of(meeting)
         ejected = await meeting_people.take_place(
-            self._pool, meeting.id, person.user_id, places=provider.places, host_id=session.host_id
+            self._pool, meeting.id, person.user_id, places=provider.places, host_id=session.host_id, tab=tab
         )
         if ejected is None:
             raise Conflict(
@@ -335,9 +351,10 @@ class Meetings:
             seconds = math.ceil(bucket.seconds_until_next(now))
             raise TooManyRequests("You ask for passes too often; wait a moment.", retry_after=seconds)
 
-    async def leave(self, member: Member) -> None:
-        """A member is not in the session's meeting any more, if they were: somebody else may have their place."""
-        await meeting_people.leave(self._pool, member.session_id, member.user_id)
+    async def leave(self, member: Member, tab: str | None = None) -> None:
+        """A member is not in the session's meeting any more, if they were, with this tab or, None, with any: somebody
+        else may have the place of who has left with the last one."""
+        await meeting_people.leave(self._pool, member.session_id, member.user_id, tab)
 
     # Ending
 

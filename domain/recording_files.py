@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Final
 from uuid import UUID
 
 from domain import access, notifications
 from domain.errors import Conflict, Forbidden, invalid
+from domain.files import SILENT, is_film
 from domain.identity import Identity
 from domain.live import Live
 from domain.notifications import Told
 from domain.recordings import unknown_recording
-from domain.uploads import Admission
-from store import recordings
+from domain.uploads import FILM_EXPIRY, Admission
+from store import recordings, uploads
 from store import sessions as session_store
 from store.database import Connection, Executor
 from store.events import LogEntry
@@ -22,6 +25,11 @@ from store.files import File
 from store.ids import new_id
 from store.recordings import Recording, Status
 from store.sessions import Session
+
+#: Seconds after the last bytes of a film in which no other page may record the same: a page that sees the server away
+#: asks again sooner.
+FILM_LEASE_SECONDS: Final = 60.0
+MAX_PAGE_CHARACTERS: Final = 64
 
 # Rules
 
@@ -50,6 +58,40 @@ def has_file() -> Conflict:
     return Conflict("This recording has its file already.", code="recording_has_file")
 
 
+async def is_part(connection: Connection, recording: Recording, film: File) -> bool:
+    """Whether a film of the recording is not the file of it: it has one, or has failed; or it runs on, unless whoever
+    made the film is gone without a word, and nobody else makes one."""
+    if recording.status == "recording" and SILENT in film.details:
+        return await another_films(connection, film, page="")
+    return recording.status != "processing" or recording.file_id is not None
+
+
+def recorded_elsewhere() -> Conflict:
+    return Conflict("Another page of yours records this lesson.", code="recorded_elsewhere")
+
+
+async def check_nobody_else_films(connection: Connection, file: File) -> None:
+    """One page records a lesson; who has sent nothing for a while is gone. Raises Conflict (`recorded_elsewhere`).
+
+    Inside the transaction that announces the file, which holds its session.
+    """
+    if await another_films(connection, file, page=file.details["page"]):
+        raise recorded_elsewhere()
+
+
+async def another_films(connection: Connection, film: File, *, page: str) -> bool:
+    """Whether another film of the same recording is being made just now, by another page if one is named."""
+    since = datetime.now(UTC) - timedelta(seconds=FILM_LEASE_SECONDS)
+    return await uploads.others_film(
+        connection,
+        film.id,
+        session_id=film.session_id,
+        recording_id=film.details["recording_id"],
+        page=page,
+        expires_after=since + FILM_EXPIRY,
+    )
+
+
 class RecordingFiles:
     """What recordings have to say of their files: :class:`domain.uploads.Hooks`."""
 
@@ -57,7 +99,8 @@ class RecordingFiles:
         self._live = live
 
     async def admit(self, executor: Executor, identity: Identity, fields: Mapping[str, str]) -> Admission:
-        """`session_id` is an id or a room name; `recording_id` a recording that waits for its file, or none.
+        """`session_id` is an id or a room name; `recording_id` a recording that waits for its file, or none. Of a
+        film, `page` is which page of the sender's makes it.
 
         Raises NotFound, Forbidden, BadRequest, Conflict (`recording_has_file`, `recording_failed`).
         """
@@ -74,14 +117,19 @@ class RecordingFiles:
             check_takes_file(await recordings.find(executor, recording_id), session.id)
         return Admission(
             session_id=session.id,
-            details={"recording_id": None if recording_id is None else str(recording_id)},
+            details={
+                "recording_id": None if recording_id is None else str(recording_id),
+                "page": fields.get("page", "")[:MAX_PAGE_CHARACTERS],
+            },
             watchers=[session.host_id],
         )
 
     async def moved(self, connection: Connection, file: File) -> Callable[[], None] | None:
-        if file.state == "uploading":
-            return None
         said = file.details.get("recording_id")
+        if file.state == "uploading":
+            if is_film(file) and said is not None:
+                await check_nobody_else_films(connection, file)
+            return None
         news = await take_file(connection, file, None if said is None else UUID(said))
         if file.state != "processing":
             more = await finished(connection, file)
@@ -119,22 +167,25 @@ def show(live: Live, news: News) -> None:
 async def take_file(connection: Connection, file: File, recording_id: UUID | None) -> News:
     """A file has come in whole: it is the recording's, or a recording of its own that was made elsewhere.
 
-    Inside the transaction that makes the file `processing`. Raises NotFound and Conflict where the recording has gone,
-    or got a file, meanwhile.
+    A film that ends while its recording runs is a part of the lesson, and a recording of its own; so is one whose
+    recording has another file already. Inside the transaction that makes the file `processing`. Raises NotFound and
+    Conflict where the recording has gone, or got a file, meanwhile.
     """
     if file.state == "failed" or await recordings.of_file(connection, file.id) is not None:
         return News()
     session = None if file.session_id is None else await session_store.locked(connection, file.session_id)
     if session is None:
         raise access.unknown_session()
-    if recording_id is None:
+    before = None if recording_id is None else await recordings.find(connection, recording_id)
+    began_at = file.created_at if is_film(file) else None
+    if recording_id is None or (before is not None and is_film(file) and await is_part(connection, before, file)):
         own_id = new_id()
         await recordings.insert_with_file(
-            connection, session.id, recording_id=own_id, file_id=file.id, uploaded_by=file.owner_id
+            connection, session.id, recording_id=own_id, file_id=file.id, uploaded_by=file.owner_id, began_at=began_at
         )
         return News(entries=[await _log(connection, session.id, own_id, "processing", file)])
-    before = check_takes_file(await recordings.find(connection, recording_id), session.id)
-    if not await recordings.add_file(connection, recording_id, file.id, uploaded_by=file.owner_id):
+    before = check_takes_file(before, session.id)
+    if not await recordings.add_file(connection, recording_id, file.id, uploaded_by=file.owner_id, began_at=began_at):
         raise has_file()
     if before.status == "processing":
         return News()

@@ -45,6 +45,11 @@ TAKE_OVER_SECONDS: Final = 8.0
 TAKE_OVER_LOOK_SECONDS: Final = 0.2
 #: How long a file that is sent in one go may be on its way before it is given up for lost.
 ONE_GO_EXPIRY: Final = timedelta(hours=6)
+#: How long a film may rest before it is taken for ended: longer than a page is without network, and soon enough for
+#: those who wait for it.
+FILM_EXPIRY: Final = timedelta(minutes=15)
+#: What has to be free for a film to be begun.
+LEAST_FILM_BYTES: Final = 16 * 1024 * 1024
 #: For how long a one-time address takes its file.
 ONCE_EXPIRY: Final = timedelta(minutes=15)
 
@@ -141,7 +146,8 @@ class Uploads:
         metadata: str = "",
         expiry: timedelta | None = None,
     ) -> File:
-        """Announce a file of `length` bytes; None where only its end will tell, of `at_most` so many then.
+        """Announce a file of `length` bytes; None where only its end will tell, of `at_most` so many then. Such a
+        recording is a film (:func:`domain.files.is_film`), which takes what is left of the quota.
 
         Without an admission, one is given when it is whole (:meth:`Arrival.finish`). With an `expiry` it is not
         resumable. Raises TooLarge (`file_too_large`, `quota_exceeded`), TooManyRequests, BadRequest (`empty_file`),
@@ -154,6 +160,9 @@ class Uploads:
         size = length if length is not None else min(limits.max_bytes, at_most or limits.max_bytes)
         quota = self.settings.quota_bytes
         file_id = new_id()
+        details = dict(admission.details) if admission else {}
+        if length is None and purpose == "recording":
+            details[rules.FILM] = True
         with translated():
             async with self.pool.acquire() as connection, connection.transaction():
                 if admission is not None:
@@ -165,6 +174,8 @@ class Uploads:
                         code="too_many_uploads",
                         retry_after=TRY_AGAIN_SECONDS,
                     )
+                if quota and rules.FILM in details:
+                    size = max(min(size, quota - taken.bytes), min(size, LEAST_FILM_BYTES))
                 if quota and taken.bytes + size > quota:
                     raise rules.over_quota(quota, taken.bytes, size, at_most=length is None)
                 file = await files.insert(
@@ -177,7 +188,7 @@ class Uploads:
                     size=size,
                     session_id=admission.session_id if admission else None,
                     course_id=admission.course_id if admission else None,
-                    details=admission.details if admission else {},
+                    details=details,
                 )
                 await uploads.insert(
                     connection,
@@ -188,11 +199,15 @@ class Uploads:
                     families=sorted(admission.families) if admission and admission.families else None,
                     watchers=list(admission.watchers) if admission else [],
                     resumable=expiry is None,
-                    expires_at=datetime.now(UTC) + (expiry or self.settings.expiry),
+                    expires_at=datetime.now(UTC) + (expiry or self.expiry_of(file)),
                 )
                 shown = await self.moved(connection, file) if admission else None
         _show(shown)
         return file
+
+    def expiry_of(self, file: File) -> timedelta:
+        """How long a resumable upload may rest."""
+        return min(FILM_EXPIRY, self.settings.expiry) if rules.is_film(file) else self.settings.expiry
 
     async def find(self, identity: Identity, file_id: UUID) -> tuple[File, Upload | None]:
         """A file that the identity sends, and its upload unless that is over. Raises NotFound, also for others'."""
@@ -343,10 +358,8 @@ class Uploads:
                 await self.complete(file, holder, size=upload.length or 0)
             elif arrival.is_whole:
                 await arrival.finish()
-            elif file.purpose == "recording" and upload.resumable and upload.length is None and upload.offset:
-                # It was sent as it was made, and whoever made it is gone: what there is of the lesson stays.
-                await arrival.set_length(upload.offset)
-                await arrival.finish()
+            elif rules.is_film(file) and upload.offset:
+                await arrival.end_film(silent=True)
             else:
                 await arrival.give_up(EXPIRED)
 

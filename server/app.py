@@ -37,7 +37,7 @@ from handlers.encounters.door import Encounters
 from handlers.http import edge, keys, pages, routes
 from handlers.http.page_cache import PageCache
 from media.pool import MediaPool
-from meetings import providers
+from meetings import peer, providers
 from realtime.bus import Bus, LocalBus
 from realtime.redis_bus import RedisBus
 from realtime.transport import EncountersNamespace, SocketServer
@@ -117,6 +117,8 @@ def build(
     app.cleanup_ctx.append(partial(_verifier, settings=settings, demo_secret=demo_secret))
     app.cleanup_ctx.append(partial(_live, settings=settings))
     app.cleanup_ctx.append(partial(_meetings, settings=settings))
+    if settings.meeting_provider == peer.NAME and not settings.ice_servers and demo_secret is None:
+        logger.warning("meetings.no_ice_servers", reason="ICE_SERVERS is empty: only people in one network get video")
     app.cleanup_ctx.append(partial(_files, settings=settings))
     app.cleanup_ctx.append(partial(_recordings, days=settings.recording_retention_days))
     app.cleanup_ctx.append(partial(_notifier, days=settings.notification_retention_days))

@@ -4,6 +4,8 @@
  * @typedef {{token: string, userId: ?string, name: ?string, expiresAt: ?string, demo: boolean}} SignIn
  */
 
+import { keep, kept } from "./storage.js";
+
 /** What the server said, or that it said nothing. `message` is a sentence for a person. */
 export class ServerError extends Error {
   /** @param {{error?: string, message?: string, status_code?: number, retry_after?: number}} body */
@@ -164,14 +166,14 @@ export async function nameOf(token, userId) {
   }
 }
 
-/** What lets one into the lesson's video: `{provider, url, token, data, meeting_id, expires_at, …}`. */
-export function meetingPass(token, ref) {
-  return call(`/sessions/${at(ref)}/token`, { method: "POST", token });
+/** What lets `tab` into the lesson's video: `{provider, url, token, data, meeting_id, expires_at, people, …}`. */
+export function meetingPass(token, ref, tab) {
+  return call(`/sessions/${at(ref)}/token?tab=${at(tab)}`, { method: "POST", token });
 }
 
-/** Gives the pass back: one is not in the video any more. */
-export async function leaveMeeting(token, ref) {
-  await fetch(`/sessions/${at(ref)}/token`, { method: "DELETE", headers: { Authorization: `Bearer ${token}` }, keepalive: true });
+/** Gives the pass back: `tab` is not in the video any more. Also from a page that closes. */
+export async function leaveMeeting(token, ref, tab) {
+  await fetch(`/sessions/${at(ref)}/token?tab=${at(tab)}`, { method: "DELETE", headers: { Authorization: `Bearer ${token}` }, keepalive: true });
 }
 
 const KEY = "encounters.sign-in";
@@ -179,7 +181,7 @@ const KEY = "encounters.sign-in";
 /** Per tab, so that two tabs can be two people. */
 export const stored = {
   /** @returns {?SignIn} */
-  get: () => JSON.parse(sessionStorage.getItem(KEY) ?? "null"),
-  set: (signIn) => sessionStorage.setItem(KEY, JSON.stringify(signIn)),
-  clear: () => sessionStorage.removeItem(KEY),
+  get: () => kept("sessionStorage", KEY),
+  set: (signIn) => keep("sessionStorage", KEY, signIn),
+  clear: () => keep("sessionStorage", KEY, null),
 };

@@ -4,6 +4,8 @@
  * @typedef {"mic" | "camera"} Kind
  */
 
+import { keep, kept } from "./storage.js";
+
 const VIDEO = { width: { ideal: 640 }, height: { ideal: 360 }, frameRate: { ideal: 24, max: 30 } };
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 const SCREEN = { video: { frameRate: { ideal: 10, max: 15 } }, audio: false };
@@ -42,13 +44,19 @@ async function ask(kinds, chosen) {
   }
 }
 
-/** Whether the browser has been told never to give it; then it is not asked. Not every browser tells. */
-async function isDenied(kind) {
+/** What the browser was told of it: "granted", "denied", "prompt", or "" as not every browser tells. */
+async function permission(kind) {
   try {
-    return (await navigator.permissions.query({ name: PERMISSION[kind] })).state === "denied";
+    return (await navigator.permissions.query({ name: PERMISSION[kind] })).state;
   } catch {
-    return false;
+    return "";
   }
+}
+
+/** Those of `kinds` whose permission is one of `states`. */
+async function those(kinds, states) {
+  const found = await Promise.all(kinds.map(permission));
+  return kinds.filter((_, n) => states.includes(found[n]));
 }
 
 /**
@@ -64,17 +72,19 @@ export async function open(kinds, chosen = {}) {
     found.mic = stream.getAudioTracks()[0] ?? found.mic;
     found.camera = stream.getVideoTracks()[0] ?? found.camera;
   };
-  const denied = [];
-  for (const kind of kinds) if (await isDenied(kind)) denied.push(kind);
+  const denied = await those(kinds, ["denied"]); // they are not asked for
   if (denied.length) found.problems.push(sentenceFor({ name: "NotAllowedError" }, denied));
   const wanted = kinds.filter((kind) => !denied.includes(kind));
   if (wanted.length === 0) return found;
   try {
     take(await ask(wanted, chosen));
   } catch (error) {
-    const isOfAll = wanted.length === 1 || ["NotAllowedError", "NotSecure", "SecurityError"].includes(error.name);
-    if (isOfAll) found.problems.push(sentenceFor(error, wanted));
-    else for (const kind of wanted) {
+    // One of them may be kept back where the other is not, by the system, say. Whoever has just refused is not asked again.
+    const more = wanted.length === 1 || error.name === "NotSecure" ? []
+      : error.name === "NotAllowedError" ? await those(wanted, ["granted", ""]) : wanted;
+    const refused = wanted.filter((kind) => !more.includes(kind));
+    if (refused.length) found.problems.push(sentenceFor(error, refused));
+    for (const kind of more) {
       try {
         take(await ask([kind], chosen));
       } catch (why) {
@@ -115,6 +125,6 @@ const KEY = "encounters.devices";
 /** The devices that the person chose last, in whatever lesson. */
 export const chosenDevices = {
   /** @returns {{mic?: string, camera?: string}} */
-  get: () => JSON.parse(localStorage.getItem(KEY) ?? "{}"),
-  set: (kind, id) => localStorage.setItem(KEY, JSON.stringify({ ...chosenDevices.get(), [kind]: id || undefined })),
+  get: () => kept("localStorage", KEY) ?? {},
+  set: (kind, id) => keep("localStorage", KEY, { ...chosenDevices.get(), [kind]: id || undefined }),
 };

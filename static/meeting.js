@@ -11,6 +11,8 @@ import { watchDevices } from "./devices.js";
 import { openOwn } from "./own.js";
 import { newId, openMesh } from "./peers.js";
 import { openStage } from "./stage.js";
+import { keep as remember, kept } from "./storage.js";
+import { listNames } from "./words.js";
 
 const LEVEL_MS = 250;
 const SPEAKING = 0.02; //             of an audio level from 0 to 1
@@ -36,6 +38,14 @@ export function placeOf({ provider, url, token }) {
   return { url: address.href, sentence: `The video of this lesson runs in ${WHERE[provider] ?? "another app"}. It opens in a new tab; the chat stays here.` };
 }
 
+/** Why somebody is not seen, and what to do about it. Pure. @param {string[]} names of those to whom no way is found */
+export function unreachedSentence(names, iceServers) {
+  if (names.length === 0) return "";
+  const hasRelay = iceServers.some(({ urls }) => [urls].flat().some((url) => /^turns?:/.test(url)));
+  const help = hasRelay ? "" : " Whoever runs this server can set up a relay, which helps where networks do not.";
+  return `No connection to ${listNames(names)} yet: your network, or theirs, may let none through. It is tried on; another network, such as a phone’s, may help.${help}`;
+}
+
 /** How long until a pass is renewed, in milliseconds. Pure. */
 export const renewIn = (expiresAt, now) => Math.min(LONGEST_MS, Math.max(SOONEST_MS, (new Date(expiresAt) - now) * RENEW_AT));
 
@@ -58,10 +68,11 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
   let levels = 0;
   const absent = new Map(); // userId → since when they are not in the room
   const memory = `encounters.video.${ref}.${userId}`;
-  let before = JSON.parse(sessionStorage.getItem(memory) ?? "null"); // what this tab was in the video before
+  let before = kept("sessionStorage", memory); // what this tab was in the video before
   let rejoins = performance.getEntriesByType("navigation")[0]?.type === "reload" && before !== null;
-  sessionStorage.removeItem(memory);
-  let tab = null;
+  remember("sessionStorage", memory, null);
+  let tab = null; //      what this page calls itself in the video: another name each time that one comes in
+  const callers = new Set(); // who has said hello while one was still coming in
 
   const allowed = (what) => getState().people[userId]?.[what === "mic" ? "micAllowed" : "cameraAllowed"] ?? true;
 
@@ -77,18 +88,22 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
 
   const stage = openStage({
     join: () => join(),
+    cancel: () => leave(),
     leave: () => leave(),
     dismiss: () => say(""),
     toggle: own.toggle, devices: own.devices, choose: own.choose,
   });
 
   const nameOf = (id) => getState().people[id]?.name ?? getState().names[id] ?? "Someone";
-  /** Whom one may meet in the video, the host first. */
-  function others() {
-    const { people, removed, session } = getState();
-    const all = Object.keys(people).filter((id) => id !== userId && !(id in removed));
-    return all.sort((a, b) => (b === session?.hostId) - (a === session?.hostId));
+  /** Says hello to those whom the pass names, and to who has called meanwhile; the host first. */
+  function greet(given) {
+    const { removed, session } = getState();
+    const all = [...given.people, ...callers].filter((id) => !(id in removed));
+    callers.clear();
+    mesh.hello(all.sort((a, b) => (b === session?.hostId) - (a === session?.hostId)));
   }
+
+  const giveBack = (which) => api.leaveMeeting(token(), ref, which).catch(() => {});
 
   function say(sentence, more = {}) {
     problem = sentence;
@@ -101,17 +116,21 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
   async function join(wanted = { mic: true, camera: true }) {
     if (phase !== "out") return;
     const mine = ++turn;
+    const as = newId();
+    tab = as;
+    callers.clear();
     phase = "joining";
     say("");
     let given;
     try {
-      given = await api.meetingPass(token(), ref);
+      given = await api.meetingPass(token(), ref, as);
     } catch (error) {
+      if (!error.status) giveBack(as); // without an answer, there may be a pass
       if (mine !== turn) return;
       phase = "out";
       return void say(error.message, { retry: true });
     }
-    if (mine !== turn) return;
+    if (mine !== turn) return void giveBack(as);
     if (given.provider !== "peer") return void goElsewhere(given);
     const problems = await own.open(["mic", "camera"].filter((kind) => wanted[kind] && allowed(kind)));
     if (mine !== turn) return;
@@ -124,7 +143,6 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
 
   function enter(given) {
     mesh?.close();
-    tab = newId();
     known = new Map();
     mesh = openMesh({
       meeting: given.meeting_id, userId, tab, iceServers: given.data.iceServers ?? [], maxPeople: given.data.maxPeople, instead: before?.tab,
@@ -135,11 +153,11 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
     mesh.setTrack("audio", own.mic());
     mesh.setTrack("video", own.video());
     mesh.tell(own.sending());
-    mesh.hello(others());
+    greet(given);
     draw();
   }
 
-  /** Perhaps another tab of ours has given the pass back, or the meeting is not what it was. */
+  /** Perhaps the pass was given back elsewhere, for all tabs, or the meeting is not what it was. */
   function refused(error) {
     if (error.code === "no_pass" || error.code === "not_peer") lookAgain();
     throw error;
@@ -180,10 +198,19 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
 
   function leave(sentence = "") {
     if (phase === "out") return;
+    const gone = tab;
+    if (phase !== "joining") announce("You have left the video.");
     // The place is free for somebody else, once the others know: who has no pass is not heard any more.
-    Promise.resolve(stop()).then(() => api.leaveMeeting(token(), ref)).catch(() => {});
-    announce("You have left the video.");
+    Promise.resolve(stop()).then(() => giveBack(gone));
     say(sentence);
+  }
+
+  /** As `leave`, of a page that is about to be gone: it waits for nothing. */
+  function close() {
+    if (phase === "out") return;
+    stop();
+    giveBack(tab);
+    draw();
   }
 
   /** A pass for what the meeting is now: before the present one ends, after a break, and when the meeting has moved. */
@@ -195,10 +222,11 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
   async function renewNow() {
     if (phase !== "in" && phase !== "elsewhere") return;
     const mine = turn;
+    const as = tab;
     clearTimeout(renewing);
     let given;
     try {
-      given = await api.meetingPass(token(), ref);
+      given = await api.meetingPass(token(), ref, as);
     } catch (error) {
       if (mine !== turn) return;
       const isFinal = [403, 404, 409].includes(error.status) && error.code !== "permissions_changing";
@@ -206,13 +234,13 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
       else renewing = setTimeout(renew, error.retryAfterMs || RETRY_MS);
       return;
     }
-    if (mine !== turn) return;
+    if (mine !== turn) return void giveBack(as);
     if (phase === "elsewhere" && given.provider === "peer") return void leave("The video of this lesson has moved to this page. You can join it here.");
     if (given.provider !== "peer") return void goElsewhere(given);
     if (given.meeting_id !== pass.meeting_id) return void enter(given);
     mesh.setIceServers(given.data.iceServers ?? []);
     keep(given);
-    mesh.hello(others());
+    greet(given);
   }
 
   // What the room says
@@ -234,7 +262,9 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
   /** What comes of this meeting beside the room's other events. */
   function hear(event, data) {
     if (event === "signal") {
-      if (!mesh || data.from in getState().removed) return;
+      if (data.from in getState().removed) return;
+      if (phase === "joining" && data.data?.hello) callers.add(data.from);
+      if (!mesh) return;
       const isStrange = typeof data.data?.meeting === "string" && data.data.meeting !== pass.meeting_id;
       if (!isStrange) return mesh.receive(data.from, data.data);
       lookAgain();
@@ -260,7 +290,7 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
     const mayBeHeard = person?.micAllowed ?? true;
     const mayBeSeen = person?.cameraAllowed ?? true;
     return {
-      key: page.key, userId: page.userId, name: nameOf(page.userId), me: false, phase: page.phase, micAllowed: mayBeHeard,
+      key: page.key, userId: page.userId, name: nameOf(page.userId), me: false, phase: page.phase, unreached: page.unreached, micAllowed: mayBeHeard,
       mic: mayBeHeard && page.sending.mic, screen: page.sending.screen,
       audio: mayBeHeard ? page.audio : null, video: mayBeSeen && page.sending.camera ? page.video : null,
     };
@@ -274,6 +304,10 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
   }
 
   const tiles = () => (mesh ? [...mesh.pages().map(tileOf), ownTile()] : []);
+
+  const unreached = (people) => unreachedSentence(
+    [...new Set(people.filter((one) => one.unreached).map((one) => one.name))], pass?.data.iceServers ?? [],
+  );
 
   function announceChanges(people) {
     const now = new Map(people.filter((one) => !one.me && one.phase !== "connecting").map((one) => [one.key, one.name]));
@@ -306,7 +340,7 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
     const people = tiles();
     if (mesh) announceChanges(people);
     stage.render({
-      phase, people, problem, retry, ...own.switches(),
+      phase, people, problem, retry, unreached: unreached(people), ...own.switches(),
       offered: Boolean(state.session) && state.session.status !== "ended",
       elsewhere: phase === "elsewhere" ? placeOf(pass) : null,
     });
@@ -319,9 +353,14 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
 
   watchDevices(() => stage.refreshDevices());
   addEventListener("pagehide", () => {
-    if (phase !== "in") return;
-    sessionStorage.setItem(memory, JSON.stringify({ tab, mic: own.sending().mic, camera: own.switches().camera.on }));
-    mesh.close();
+    if (phase === "in") remember("sessionStorage", memory, { tab, mic: own.sending().mic, camera: own.switches().camera.on });
+    if (phase !== "elsewhere") close();
+  });
+  addEventListener("pageshow", ({ persisted }) => {
+    if (!persisted) return;
+    // Back out of the browser's cache, without its connections: a page as new, whose camera is off.
+    remember("sessionStorage", memory, null);
+    location.reload();
   });
 
   return {
@@ -345,6 +384,9 @@ export function openMeeting({ ref, userId, getState, ask, token, notify, announc
       sounds: [own.sending().mic ? own.mic() : null, ...tiles().map((one) => one.audio)].filter(Boolean),
     }),
     isIn: () => phase === "in",
-    leave: () => leave(),
+    isOut: () => phase === "out",
+    /** Whose video one is in; null: in none. */
+    provider: () => pass?.provider ?? null,
+    close,
   };
 }

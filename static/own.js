@@ -9,6 +9,7 @@ import { chosenDevices, listDevices, open as openDevices, openScreen } from "./d
 export function openOwn({ allowed, changed, say }) {
   const tracks = { mic: null, camera: null, screen: null };
   const busy = new Set();
+  const chosenMeanwhile = new Set(); // devices that were chosen while others were being turned on
   let isOpen = false;
   let opened = 0; // what was asked for before the last opening or closing is not wanted any more
 
@@ -45,7 +46,16 @@ export function openOwn({ allowed, changed, say }) {
     } finally {
       busy.delete(what);
       changed();
+      if (chosenMeanwhile.delete(what)) use(what);
     }
+  }
+
+  /** Goes over to the device that is chosen now, where one is on. */
+  function use(kind) {
+    if (busy.has(kind)) return void chosenMeanwhile.add(kind);
+    if (!tracks[kind]) return;
+    const { enabled } = tracks[kind];
+    whileBusy(kind, (isWanted) => turnOn(kind, isWanted, enabled));
   }
 
   async function turnOn(kind, isWanted, enabled = true) {
@@ -102,9 +112,7 @@ export function openOwn({ allowed, changed, say }) {
     },
     choose(kind, id) {
       chosenDevices.set(kind, id);
-      if (!tracks[kind]) return;
-      const { enabled } = tracks[kind];
-      whileBusy(kind, (isWanted) => turnOn(kind, isWanted, enabled));
+      use(kind);
     },
     /** The host keeps control: what one may not send is let go of, and stays so until one turns it on again. */
     obey() {

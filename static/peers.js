@@ -1,7 +1,7 @@
 /**
  * The connections to everybody else in a meeting: a mesh, with one RTCPeerConnection for each page of each person.
  *
- * A page that comes says `hello` to everybody in the room. Of two pages that know of each other one leads: it makes the
+ * A page that comes says `hello` to everybody who has a place. Of two pages that know of each other one leads: it makes the
  * connection, and the other answers. After that either may negotiate, by perfect negotiation (W3C WebRTC 1.0, §10.7: the
  * one who leads is the impolite one), which here is left for ICE restarts: what is sent changes by `replaceTrack`.
  * Whatever is lost on the way is made up for by the next `hello`, or by the watch, which looks after connections that do
@@ -17,24 +17,29 @@
  *
  * @typedef {{mic: boolean, camera: boolean, screen: boolean}} Sending
  * @typedef {{key: string, userId: string, tab: string, sending: Sending, phase: "connecting" | "connected" | "interrupted",
- *            audio: ?MediaStreamTrack, video: ?MediaStreamTrack, level: () => number}} Page   somebody's page, as it is shown
+ *            unreached: boolean, audio: ?MediaStreamTrack, video: ?MediaStreamTrack, level: () => number}} Page   somebody's page, as it is shown; `unreached`:
+ *   no way to it has been found for so long that there may be none
  */
 
 export const BATCH_MS = 80; //        candidates that are found within it go together
 export const WATCH_MS = 2_000;
 export const PATIENCE_MS = 5_000; //  a connection may take so long before it is tried again
+export const UNREACHED_MS = 15_000; // of trying, after which it is said
 export const GIVE_UP_MS = 40_000; //  without a connection; they may say hello again
 const STALE_MS = 8_000; //            an interrupted page of somebody who has another one
 const UPLINK_BITS = 3_000_000; //     shared among all who are sent to
 const MOST_BITS = 1_200_000;
 const MAX_TABS = 3; //                pages of one person; with one more, the oldest is taken for gone
 const MAX_ID = 64;
-const HELLOS = 8; //                  at a time
+const GREETINGS = 5; //               tries of a hello that comes too soon for the server
 
 const NOTHING = Object.freeze({ mic: false, camera: false, screen: false });
 const KINDS = ["audio", "video"];
 
 const readSending = (said) => ({ mic: Boolean(said?.mic), camera: Boolean(said?.camera), screen: Boolean(said?.screen) });
+
+/** Ids are whatever people are called: no separator would keep two of them apart. */
+const keyOf = (userId, tab) => JSON.stringify([userId, tab]);
 
 /** An id that nobody else has; also where the page is not in a secure context. */
 export const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) => n.toString(36)).join("");
@@ -49,8 +54,9 @@ export function openMesh({
   meeting, userId: me, tab, iceServers, maxPeople = Infinity, instead = null, send, changed,
   connect = (configuration) => new RTCPeerConnection(configuration), clock = Date.now,
 }) {
-  const own = `${me}/${tab}`;
+  const own = keyOf(me, tab);
   const pages = new Map(); // key → {…Page, link, connection, acts, offeredAt, since, transceivers, waiting}
+  const unmet = new Map(); // key → since when a first connection is tried; also while the page is given up
   const tracks = { audio: null, video: null };
   let sending = NOTHING;
   let configuration = { iceServers, bundlePolicy: "max-bundle" };
@@ -60,21 +66,21 @@ export function openMesh({
   const quietly = (promise) => promise.catch(() => {}); // the watch makes up for it
   const leads = (page) => own > page.key;
 
-  /** A few at a time: in a large class, most are not in the meeting, and the server takes only so many a second. */
+  /** @param {Iterable<string>} people ids of those in the meeting */
   async function hello(people) {
-    const all = [...new Set(people)].filter((to) => to !== me);
-    while (all.length && !closed) await Promise.all(all.splice(0, HELLOS).map((to) => quietly(greet(to))));
+    await Promise.all([...new Set(people)].filter((to) => to !== me).map((to) => quietly(greet(to))));
   }
 
-  async function greet(to) {
+  async function greet(to, tries = GREETINGS) {
+    if (closed) return;
     const theirs = [...pages.values()].filter((page) => page.userId === to && page.link);
     const links = Object.fromEntries(theirs.map((page) => [page.tab, page.link]));
     try {
       await signal(to, { hello: sending, links, instead });
     } catch (error) {
-      if (error.status !== 429) throw error;
+      if (error.status !== 429 || tries === 1) throw error;
       await new Promise((resolve) => { setTimeout(resolve, error.retryAfterMs || PATIENCE_MS); });
-      if (!closed) await signal(to, { hello: sending, links, instead });
+      await greet(to, tries - 1);
     }
   }
 
@@ -85,19 +91,26 @@ export function openMesh({
   }
 
   function meet(userId, theirTab) {
-    const key = `${userId}/${theirTab}`;
+    const key = keyOf(userId, theirTab);
     const theirs = [...pages.values()].filter((page) => page.userId === userId);
     if (theirs.length >= MAX_TABS) drop(theirs[0]);
     const page = {
-      key, userId, tab: theirTab, sending: NOTHING, phase: "connecting", audio: null, video: null, level: () => 0,
+      key, userId, tab: theirTab, sending: NOTHING, phase: "connecting", unreached: false, audio: null, video: null, level: () => 0,
       link: null, connection: null, acts: Promise.resolve(), offeredAt: 0, since: clock(), transceivers: {}, waiting: [], batch: 0,
     };
     pages.set(key, page);
+    seek(page);
     return page;
+  }
+
+  function seek(page) {
+    if (!unmet.has(page.key)) unmet.set(page.key, clock());
+    page.unreached = clock() - unmet.get(page.key) >= UNREACHED_MS;
   }
 
   function drop(page) {
     if (pages.get(page.key) === page) pages.delete(page.key);
+    unmet.delete(page.key);
     disconnect(page);
     share();
     changed();
@@ -120,6 +133,8 @@ export function openMesh({
     if (page.phase === phase) return;
     if (page.phase === "connected" || phase === "connected") page.since = clock();
     page.phase = phase;
+    page.unreached = false;
+    if (phase === "connected") unmet.delete(page.key);
     changed();
   }
 
@@ -129,6 +144,7 @@ export function openMesh({
     const connection = connect(configuration);
     Object.assign(page, { connection, link, since: clock(), acts: Promise.resolve() });
     setPhase(page, "connecting");
+    seek(page);
     connection.onnegotiationneeded = () => act(page, link, () => offer(page));
     connection.onicecandidate = ({ candidate }) => candidate && page.link === link && post(page, candidate);
     connection.onconnectionstatechange = () => {
@@ -219,8 +235,8 @@ export function openMesh({
   }
 
   function greeted(userId, data) {
-    const key = `${userId}/${data.tab}`;
-    const gone = typeof data.instead === "string" && pages.get(`${userId}/${data.instead}`);
+    const key = keyOf(userId, data.tab);
+    const gone = typeof data.instead === "string" && pages.get(keyOf(userId, data.instead));
     if (gone && data.instead !== data.tab) drop(gone);
     const known = pages.get(key);
     if (!known && !admits(userId)) return;
@@ -241,7 +257,7 @@ export function openMesh({
   function receive(userId, data) {
     if (closed || userId === me || data?.meeting !== meeting || typeof data.tab !== "string" || data.tab.length > MAX_ID) return;
     if (data.hello) return greeted(userId, data);
-    let page = pages.get(`${userId}/${data.tab}`);
+    let page = pages.get(keyOf(userId, data.tab));
     if (data.bye) return void (page && drop(page));
     if (data.to !== undefined && data.to !== tab) return;
     if (data.description) {
@@ -271,9 +287,16 @@ export function openMesh({
       if (page.phase === "connected") continue;
       const without = clock() - page.since;
       const another = [...pages.values()].some((other) => other !== page && other.userId === page.userId && other.phase === "connected");
+      if (page.phase === "connecting" && !page.unreached) {
+        seek(page);
+        if (page.unreached) changed();
+      }
       if (without >= GIVE_UP_MS || (another && without >= STALE_MS)) {
+        const since = unmet.get(page.key);
         drop(page);
-        if (!another) hello([page.userId]);
+        if (another) continue;
+        if (since !== undefined) unmet.set(page.key, since); // the same page, should it answer, is not a new matter
+        hello([page.userId]);
       } else if (without >= PATIENCE_MS) {
         nudge(page);
       }
@@ -289,7 +312,9 @@ export function openMesh({
     /** Sends another track, or none, to everybody. */
     async setTrack(kind, track) {
       tracks[kind] = track;
-      await Promise.all([...pages.values()].map((page) => page.transceivers[kind]?.sender.replaceTrack(track)));
+      // A connection that has just been closed refuses it, which is no matter: the next one begins with it.
+      const refused = (page) => (error) => page.connection && console.warn("meeting:", error.message);
+      await Promise.all([...pages.values()].map((page) => page.transceivers[kind]?.sender.replaceTrack(track).catch(refused(page))));
     },
     /** @param {Sending} now what is sent from now on */
     tell(now) {
@@ -297,10 +322,17 @@ export function openMesh({
       sending = readSending(now);
       for (const to of new Set([...pages.values()].map((page) => page.userId))) quietly(signal(to, { state: sending }));
     },
-    /** Credentials for relays end: these are the next ones. They count from the next ICE restart on. */
+    /** Credentials for relays end: these are the next ones. They count from the next ICE restart on, or, where
+     * the browser does not take them into a connection that there is (an older Firefox), from the next connection. */
     setIceServers(next) {
       configuration = { ...configuration, iceServers: next };
-      for (const { connection } of pages.values()) connection?.setConfiguration(configuration);
+      for (const { connection } of pages.values()) {
+        try {
+          connection?.setConfiguration(configuration);
+        } catch (error) {
+          console.info("meeting:", error.message);
+        }
+      }
     },
     /** Somebody is not in the meeting any more. */
     dropPerson(userId) {

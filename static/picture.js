@@ -4,6 +4,8 @@ const NAME_SHARE = 1 / 18; //  of a picture's height
 const INK = "#f2f5f3";
 const GROUND = "#161c19";
 const TILE = "#2c3631";
+const ACTS = ["pointerdown", "keydown"];
+const SILENT_MS = 1_500; //    after which a browser that wants a click first has not begun to play
 
 /** Where `count` pictures stand in a picture of that size: as many columns as make them largest. Pure. */
 export function grid(count, width, height) {
@@ -38,9 +40,10 @@ export function fit(source, place, whole) {
  * A stream of what `scene()` says is seen and heard, drawn anew all the time.
  *
  * @param {() => {pictures: {element: HTMLVideoElement, name: string, screen: boolean}[], names: string[], sounds: MediaStreamTrack[]}} scene
+ * @param {{warn: (sentence: string) => void}} more `warn`: something is missing that the person can mend
  * @returns {{stream: MediaStream, close: () => void}}
  */
-export function openPicture(scene, { width = 1280, height = 720, rate = 12 } = {}) {
+export function openPicture(scene, { warn, width = 1280, height = 720, rate = 12 }) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const pen = canvas.getContext("2d", { alpha: false });
   const sound = new AudioContext();
@@ -89,9 +92,21 @@ export function openPicture(scene, { width = 1280, height = 720, rate = 12 } = {
     }
   }
 
+  /** A page that was reloaded may not play a sound before it is clicked. */
+  function resume() {
+    if (sound.state !== "running" && sound.state !== "closed") sound.resume().catch(() => {});
+  }
+
+  let instead = 0;
   ticks.onmessage = draw;
+  ticks.onerror = () => { instead ||= setInterval(draw, 1_000 / rate); };
   ticks.postMessage(1_000 / rate);
-  sound.resume().catch(() => {});
+  sound.onstatechange = resume;
+  for (const act of ACTS) addEventListener(act, resume, true);
+  resume();
+  const silent = setTimeout(() => {
+    if (sound.state !== "running") warn("Click anywhere in this page: before that, your browser records nothing.");
+  }, SILENT_MS);
   draw();
   const stream = new MediaStream([...canvas.captureStream(rate).getVideoTracks(), ...mix.stream.getAudioTracks()]);
 
@@ -99,6 +114,9 @@ export function openPicture(scene, { width = 1280, height = 720, rate = 12 } = {
     stream,
     close() {
       ticks.terminate();
+      clearInterval(instead);
+      clearTimeout(silent);
+      for (const act of ACTS) removeEventListener(act, resume, true);
       for (const track of stream.getTracks()) track.stop();
       sound.close();
     },

@@ -1,256 +1,241 @@
-/**
- * The host's browser records the lesson, and sends what it records while it goes: a crash loses seconds.
- *
- * The file grows on the server by a resumable upload whose length is said at the end (tus 1.0.0, creation-defer-length).
- * What a page that died has left open is ended by the next one that this person opens, else by the server in its time.
- */
+/** The host's browser records the lesson, and sends what it records while it goes: see films.js. */
 
-import * as api from "./api.js";
-import { ServerError } from "./api.js";
+import { byId, setText } from "./dom.js";
+import { announceFilm, endWhatWasLeft, hold, isHeld, mostBytes, openSender } from "./films.js";
 import { openPicture } from "./picture.js";
+import { fileSize } from "./words.js";
 
 const SLICE_MS = 2_000;
-const MOST_BYTES = 8 * 1024 * 1024; // of one request
-const FIRST_WAIT_MS = 1_000;
-const MOST_WAIT_MS = 15_000;
 const VIDEO_BITS = 1_500_000;
 const AUDIO_BITS = 96_000;
 const TYPES = ["video/webm;codecs=vp8,opus", "video/webm", "video/mp4"];
-const ANSWER_MS = 60_000;
-const FINAL = new Set([400, 403, 404, 413, 415]); // trying again brings the same
+const FULL_AT = 0.9; //          of the most that a film may have: then another part is begun
+const TURN_MS = 5_000; //        between two looks whether another page has stopped recording
+const SHOW_MS = 1_000;
+const NOT_HERE = new Set(["jitsi", "chime"]); // where no page of ours records, nor perhaps the provider
 
-const encoded = (text) => btoa(String.fromCodePoint(...new TextEncoder().encode(text)));
-const metadata = (about) => Object.entries(about).map(([name, value]) => `${name} ${encoded(value)}`).join(",");
-
-async function tus(token, method, path, headers = {}, body = undefined) {
-  let response;
-  try {
-    response = await fetch(path, {
-      method, body, signal: AbortSignal.timeout(ANSWER_MS),
-      headers: { Authorization: `Bearer ${token()}`, "Tus-Resumable": "1.0.0", ...headers },
-    });
-  } catch {
-    throw new ServerError({ error: "no_answer", message: "The server cannot be reached." });
-  }
-  if (response.ok) return response;
-  throw new ServerError({
-    status_code: response.status, message: `The server answered ${response.status}.`,
-    retry_after: Number(response.headers.get("Retry-After")) || 0, ...(await response.json().catch(() => ({}))),
-  });
-}
-
-const offsetIn = (response) => Number(response.headers.get("Upload-Offset"));
-const append = (token, path, offset, body, more = {}) =>
-  tus(token, "PATCH", path, { "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream", ...more }, body);
-
-const KEY = "encounters.recording";
-
-/** The uploads that pages of this browser have begun and not ended: path → {userId, ref}. */
-const open = {
-  all: () => JSON.parse(localStorage.getItem(KEY) ?? "{}"),
-  add: (path, about) => localStorage.setItem(KEY, JSON.stringify({ ...open.all(), [path]: about })),
-  remove(path) {
-    const { [path]: _, ...others } = open.all();
-    localStorage.setItem(KEY, JSON.stringify(others));
-  },
-};
-
-const locks = globalThis.navigator?.locks; // not where the page is not in a secure context
-
-/** Does something while no other page of this browser does it; nothing where one does. */
-const alone = (name, does) => (locks ? locks.request(`${KEY} ${name}`, { ifAvailable: true }, (lock) => (lock ? does() : null)) : does());
+const NOBODY = "This page does not record: it is not in the video. Join the video, or stop the recording.";
+const ELSEWHERE = "Another page of yours records the lesson. This one goes on should that one be gone.";
 
 /**
- * Ends what pages that died have left open, with what has come of it.
+ * Records a stream, and gives it on while it goes.
  *
- * @returns {Promise<string[]>} the rooms whose recordings those were
+ * @param {{stream: MediaStream, path: string, token: () => string, owner: {userId: string, ref: string}, most: number,
+ *          full: () => void, stopped: () => void}} recording `full`: it will soon have all the bytes that it may have
+ * @returns {{stop: () => void, done: Promise<void>, left: () => number, sent: () => number}} `done`: all has come
  */
-export async function endWhatWasLeft(token, userId) {
-  const rooms = [];
-  for (const [path, about] of Object.entries(open.all())) {
-    if (about.userId !== userId || !locks) continue;
-    await alone(path, async () => {
-      try {
-        const offset = offsetIn(await tus(token, "HEAD", path));
-        if (offset === 0) await tus(token, "DELETE", path);
-        else await append(token, path, offset, undefined, { "Upload-Length": String(offset) });
-        rooms.push(about.ref);
-      } catch (error) {
-        if (!FINAL.has(error.status) && error.status !== 409) return; // the next page tries again
-      }
-      open.remove(path);
-    });
-  }
-  return rooms;
-}
-
-/**
- * Sends what is added to it, in order, and waits while the server cannot be reached.
- *
- * @param {{token: () => string, about: Object<string, string>, owner: {userId: string, ref: string}}} upload
- * @returns {{add: (piece: Blob) => void, end: () => void, done: Promise<void>, waits: () => boolean}}
- *   `done` rejects with what the server refuses for good
- */
-export function openSender({ token, about, owner, wait = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); }) }) {
-  let pieces = []; //   that the server has not confirmed yet
-  let ended = false;
-  let over = false;
-  let wake = () => {};
-
-  const size = () => pieces.reduce((bytes, piece) => bytes + piece.size, 0);
-
-  /** What is to be sent is there, or nothing more will be. */
-  async function ready() {
-    while (size() === 0 && !ended) await new Promise((resolve) => { wake = resolve; });
-  }
-
-  function confirm(bytes) {
-    pieces = [new Blob(pieces).slice(bytes)].filter((piece) => piece.size);
-  }
-
-  async function trying(act) {
-    for (let pause = FIRST_WAIT_MS; ; pause = Math.min(MOST_WAIT_MS, pause * 2)) {
-      try {
-        return await act();
-      } catch (error) {
-        if (FINAL.has(error.status)) throw error;
-        await wait(error.retryAfterMs || pause);
-      }
-    }
-  }
-
-  async function send(path) {
-    let offset = 0;
-    let known = true; // how far it has come: not after a request that failed
-    for (let whole = false; !whole;) {
-      await ready();
-      await trying(async () => {
-        if (!known) {
-          const now = offsetIn(await tus(token, "HEAD", path));
-          confirm(now - offset);
-          offset = now;
-        }
-        known = false;
-        const body = new Blob(pieces).slice(0, MOST_BYTES);
-        const isLast = ended && body.size === size();
-        const answer = await append(token, path, offset, body, isLast ? { "Upload-Length": String(offset + body.size) } : {});
-        confirm(offsetIn(answer) - offset);
-        offset = offsetIn(answer);
-        known = true;
-        whole = isLast;
-      });
-    }
-  }
-
-  async function run() {
-    await ready();
-    if (size() === 0) return; // ended before there was anything
-    const headers = { "Upload-Defer-Length": "1", "Upload-Metadata": metadata(about) };
-    const path = await trying(async () => new URL((await tus(token, "POST", "/uploads", headers)).headers.get("Location"), location.href).pathname);
-    open.add(path, owner);
-    await alone(path, () => send(path)).finally(() => open.remove(path));
-  }
-
-  return {
-    add(piece) {
-      if (piece.size) pieces.push(piece);
-      wake();
-    },
-    end() {
-      ended = true;
-      wake();
-    },
-    done: run().finally(() => { over = true; }),
-    waits: () => !over && size() > 0,
-  };
-}
-
-/**
- * Records a stream and sends it while it goes.
- *
- * @param {{stream: MediaStream, token: () => string, about: Object<string, string>, owner: {userId: string, ref: string}}} recording
- * @returns {{stop: () => Promise<void>, done: Promise<void>, waits: () => boolean}} `stop` resolves when all has come
- */
-export function record({ stream, token, about, owner }) {
+export function record({ stream, path, token, owner, most, full, stopped }) {
   const mimeType = TYPES.find((type) => MediaRecorder.isTypeSupported(type));
   const recorder = new MediaRecorder(stream, { mimeType, videoBitsPerSecond: VIDEO_BITS, audioBitsPerSecond: AUDIO_BITS });
-  const extension = recorder.mimeType.startsWith("video/mp4") ? "mp4" : "webm";
-  const sender = openSender({ token, owner, about: { kind: "recording", filename: `lesson.${extension}`, ...about } });
-  recorder.ondataavailable = ({ data }) => sender.add(data);
-  recorder.onstop = () => sender.end();
-  recorder.onerror = () => recorder.state !== "inactive" && recorder.stop();
   recorder.start(SLICE_MS);
-  return {
-    stop() {
-      if (recorder.state !== "inactive") recorder.stop();
-      return sender.done;
-    },
-    done: sender.done, waits: sender.waits,
+  const sender = openSender({ token, path, owner });
+  let bytes = 0;
+  recorder.ondataavailable = ({ data }) => {
+    sender.add(data);
+    const before = bytes;
+    bytes += data.size;
+    if (before <= most * FULL_AT && bytes > most * FULL_AT) full();
   };
+  recorder.onstop = () => {
+    sender.end();
+    stopped();
+  };
+  const stop = () => recorder.state !== "inactive" && recorder.stop();
+  recorder.onerror = stop;
+  return { stop, done: sender.done, left: sender.left, sent: sender.sent };
 }
 
 /**
  * Has this page record the lesson whenever a recording of it runs and the host of it is here, in the video.
  *
- * @param {{ref: string, userId: string, getState: () => object, token: () => string, ask: (event: string) => Promise<unknown>,
- *          meeting: {isIn: () => boolean, scene: () => object}, notify: (sentence: string) => void}} room
+ * @param {{ref: string, userId: string, getState: () => object, token: () => string,
+ *          ask: (event: string, payload?: object) => Promise<unknown>,
+ *          meeting: {isIn: () => boolean, isOut: () => boolean, provider: () => ?string, scene: () => object}, notify: (sentence: string) => void}} room
  */
 export function openLessonRecorder({ ref, userId, getState, token, ask, meeting, notify }) {
-  let running = null; //  {id, film}; without a film, another tab records
-  let looking = null;
-  let again = false;
-  let left = null; //     the end of what pages that died had begun; looked for once
-  let goesOn = false; //  one of them recorded this lesson
+  let running = null; //     {id, film}; without a film, it is about to begin
+  let refused = null; //     the recording that this page could not make
+  let problem = "";
+  let waits = false; //      while another page records
+  let leaving = null; //     the recording that is not made here any more, as one has left the video
+  let lookedBack = false;
+  const films = new Set(); // of which not all has come
+  const owner = { userId, ref };
 
   const isMine = () => getState().session?.hostId === userId;
 
-  function begin(id) {
+  function stopRecording(id) {
+    if (getState().recording !== id) return Promise.resolve();
+    return ask("stopRecording", { end: false }).catch((error) => error.code === "not_recording" || notify(error.message));
+  }
+
+  /** It cannot be made here: nobody shall think that it is. */
+  function refuse(mine, error) {
+    if (running !== mine) return;
+    running = null;
+    refused = mine.id;
+    problem = `The recording was stopped: ${error.message}`;
+    notify(problem);
+    stopRecording(mine.id);
+  }
+
+  /** The path of a film's upload, once no other page makes it; null where it is not wanted any more. */
+  async function turn(mine) {
+    let letGo = () => {};
+    try {
+      for (;;) {
+        await endWhatWasLeft({ token, userId, ref });
+        if (running !== mine) return null;
+        try {
+          return await announceFilm({ token, about: { filename: "lesson.webm", session_id: getState().session.id, recording_id: mine.id } });
+        } catch (error) {
+          if (error.code !== "recorded_elsewhere") throw error;
+        }
+        if (!waits) letGo = await hold(`waits ${mine.id}`);
+        waits = true;
+        show();
+        await new Promise((resolve) => { setTimeout(resolve, TURN_MS); });
+      }
+    } finally {
+      waits = false;
+      letGo();
+    }
+  }
+
+  async function begin(id) {
     const mine = { id, film: null };
     running = mine;
-    alone(id, async () => {
-      if (running !== mine) return;
-      const picture = openPicture(meeting.scene);
-      const about = { session_id: getState().session.id, recording_id: id };
-      mine.film = record({ stream: picture.stream, token, about, owner: { userId, ref } });
-      await mine.film.done.catch((error) => notify(`The recording cannot be sent: ${error.message}`));
-      picture.close();
-    });
+    let picture = null;
+    let path = null;
+    try {
+      const most = await mostBytes(token);
+      path = await turn(mine);
+      if (!path) return;
+      if (running !== mine) return giveUp(path);
+      picture = openPicture(meeting.scene, { warn: notify });
+      follow(mine, record({
+        stream: picture.stream, path, token, owner, most,
+        full: () => running === mine && anotherPart(mine),
+        stopped() {
+          picture.close();
+          refuse(mine, new Error("your browser does not record any more."));
+        },
+      }));
+    } catch (error) {
+      picture?.close();
+      if (path) giveUp(path);
+      refuse(mine, error);
+    }
+    show();
+  }
+
+  /** Nothing will come of an upload that was announced. */
+  function giveUp(path) {
+    const sender = openSender({ token, path, owner });
+    sender.end();
+    sender.done.catch(() => {});
+  }
+
+  async function follow(mine, film) {
+    mine.film = film;
+    films.add(film);
+    show();
+    try {
+      await film.done;
+      if (running === null && films.size === 1) notify("The recording has been sent.");
+    } catch (error) {
+      if (running === mine && film.sent() > 0) anotherPart(mine);
+      else if (running === mine) refuse(mine, error);
+      else notify(`The rest of the recording could not be sent: ${error.message}`);
+      film.stop();
+    }
+    films.delete(film);
+    show();
+  }
+
+  function anotherPart(mine) {
+    begin(mine.id);
+    mine.film.stop();
   }
 
   function end() {
     const { film } = running;
     running = null;
-    film?.stop().then(() => notify("The recording has been sent."), () => {});
+    film?.stop();
   }
 
-  async function lookNow() {
-    left ??= endWhatWasLeft(token, userId).then((rooms) => { goesOn = rooms.includes(ref); });
-    await left;
-    if (goesOn && meeting.isIn() && getState().session.status === "live") {
-      goesOn = false;
-      await ask("startRecording").then(() => notify("The recording goes on, in another part."), () => {});
+  /** One has left the video, and with it what is recorded; unless another tab of theirs waits for its turn. */
+  async function leaveOff(id) {
+    if (await isHeld(`waits ${id}`)) return;
+    if (meeting.isIn() || getState().recording !== id) return;
+    await stopRecording(id);
+    notify("The recording was stopped, as you have left the video.");
+  }
+
+  function sentence() {
+    const bytes = [...films].reduce((sum, film) => sum + film.left(), 0);
+    const { recording } = getState();
+    if (recording && !running && meeting.isOut() && recording !== refused && recording !== leaving) return NOBODY;
+    if (waits) return ELSEWHERE;
+    if (films.size && !running) return `The recording is being sent: ${fileSize(bytes)} to go. Leave this page open.`;
+    return recording ? "" : problem;
+  }
+
+  function show() {
+    if (!isMine()) return;
+    const said = sentence();
+    const line = byId("film");
+    if (said === NOBODY && line.textContent !== NOBODY) notify(NOBODY);
+    setText(line, said);
+    line.hidden = !said;
+  }
+
+  /** Something has changed that may matter: a recording began or ended, or one came into the video or left it. */
+  function look() {
+    if (!isMine()) return;
+    const { recording } = getState();
+    if (!recording && !lookedBack) endWhatWasLeft({ token, userId, ref }).catch(() => {});
+    lookedBack = true;
+    const id = meeting.isIn() ? recording : null;
+    if (running && running.id !== id) {
+      const { id: before } = running;
+      end();
+      if (!meeting.isIn() && recording === before) {
+        leaving = before;
+        leaveOff(before);
+      }
     }
-    const found = (await api.recordings(token(), ref)).find(({ status }) => status === "recording");
-    const id = meeting.isIn() && found?.id;
-    if (running && running.id !== id) end();
-    if (!running && id) begin(id);
+    if (!running && id && id !== refused) {
+      problem = "";
+      begin(id);
+    }
+    show();
   }
 
-  addEventListener("beforeunload", (event) => running?.film?.waits() && event.preventDefault());
+  setInterval(show, SHOW_MS);
+  addEventListener("beforeunload", (event) => (running?.film || films.size) && event.preventDefault());
 
   return {
-    /** Something has changed that may matter: a recording began or ended, or one came into the video or left it. */
-    async look() {
-      if (!isMine()) return;
-      again = true;
-      looking ??= (async () => {
-        while (again) {
-          again = false;
-          await lookNow().catch((error) => notify(error.message));
-        }
-        looking = null;
-      })();
-      await looking;
+    look,
+    /** Starts a recording, where it is seen to that somebody makes it. Rejects with a sentence where nobody would. */
+    async start() {
+      const provider = meeting.provider();
+      const isHere = !provider || provider === "peer";
+      if (isHere && !isMine()) throw new Error("The page of the lesson’s host records the lesson: only they can start that.");
+      if (!provider) throw new Error("Join the video to record: this page records what is seen and heard there.");
+      if (provider === "peer" && !globalThis.MediaRecorder) throw new Error("This browser cannot record. Join with another one.");
+      await ask("startRecording");
+      if (NOT_HERE.has(provider)) notify("This page records nothing of what runs elsewhere: unless the provider records it, send its file afterwards.");
+    },
+    /** One goes: ends what this page records. @returns {?Promise<void>} settled when all of it has come; null: it has */
+    leave() {
+      if (running) {
+        const { id, film } = running;
+        end();
+        if (film) stopRecording(id);
+      }
+      show();
+      return films.size ? Promise.allSettled([...films].map(({ done }) => done)).then(() => {}) : null;
     },
   };
 }

@@ -18,6 +18,7 @@ import { openRecordings } from "./recordings.js";
 import { newestSeq } from "./rows.js";
 import { openSession } from "./session.js";
 import { initialState, reduce } from "./state.js";
+import { keep, kept } from "./storage.js";
 import { listNames, remaining, STATUS_WORD, typingSentence, when } from "./words.js";
 
 const READ_AFTER_MS = 400;
@@ -38,7 +39,7 @@ export function openRoom({ ref, signIn, demo }) {
     const before = state;
     state = reduce(state, action);
     if (state === before) return;
-    if (state.outgoing !== before.outgoing) sessionStorage.setItem(unsent, JSON.stringify(state.outgoing));
+    if (state.outgoing !== before.outgoing) keep("sessionStorage", unsent, state.outgoing);
     if (state.connection.phase === "live" && before.connection.phase !== "live") joined();
     if (action.type === "event") {
       tell(action, before);
@@ -105,7 +106,7 @@ export function openRoom({ ref, signIn, demo }) {
   const controls = openControls({ set: (change) => attempt(session.ask("setSession", change)) });
 
   const recordings = openRecordings({
-    start: () => session.ask("startRecording"),
+    start: recorder.start,
     stop: () => session.ask("stopRecording", { end: false }),
     list: () => api.recordings(session.token(), ref),
     remove: (id) => api.removeRecording(session.token(), ref, id),
@@ -252,8 +253,17 @@ export function openRoom({ ref, signIn, demo }) {
     if (notice) showNotice(notice);
   }
 
-  function leave() {
-    meeting.leave();
+  let isLeaving = false;
+
+  /** Who goes while a recording is being sent waits for it, or says a second time that they go. */
+  async function leave() {
+    const sending = recorder.leave();
+    meeting.close();
+    if (sending && !isLeaving) {
+      isLeaving = true;
+      toast("The rest of the recording is being sent. You leave as soon as it has come.");
+      await sending;
+    }
     session.leave();
     goToStart();
   }
@@ -272,7 +282,7 @@ export function openRoom({ ref, signIn, demo }) {
 
   byId("entry").hidden = true;
   byId("room").hidden = false;
-  for (const { clientId, text, at } of JSON.parse(sessionStorage.getItem(unsent) ?? "[]")) {
+  for (const { clientId, text, at } of kept("sessionStorage", unsent) ?? []) {
     dispatch({ type: "compose", clientId, text, at });
   }
   dispatch({ type: "visibility", hidden: document.hidden });

@@ -6,7 +6,7 @@ import { openTiles } from "./tiles.js";
 
 /**
  * @typedef {{on: boolean, allowed: boolean, busy: boolean}} Switch
- * @typedef {{phase: "out" | "joining" | "in" | "elsewhere", offered: boolean, problem: string, retry: boolean,
+ * @typedef {{phase: "out" | "joining" | "in" | "elsewhere", offered: boolean, problem: string, retry: boolean, unreached: string,
  *            people: import("./tiles.js").Shown[], mic: Switch, camera: Switch, screen: Switch,
  *            elsewhere: ?{sentence: string, url: ?string}}} Stage
  */
@@ -19,7 +19,7 @@ const SAYS = {
 const KINDS = ["mic", "camera"];
 
 /**
- * @param {{join: () => void, leave: () => void, toggle: (what: "mic" | "camera" | "screen") => void, dismiss: () => void,
+ * @param {{join: () => void, cancel: () => void, leave: () => void, toggle: (what: "mic" | "camera" | "screen") => void, dismiss: () => void,
  *          devices: (kind: "mic" | "camera") => Promise<{chosen: string, devices: {id: string, name: string}[]}>,
  *          choose: (kind: "mic" | "camera", id: string) => void}} acts
  */
@@ -79,7 +79,8 @@ export function openStage(acts) {
   }
   const fillAll = () => KINDS.forEach(fill);
 
-  joinButton.addEventListener("click", acts.join);
+  // The second click of a double-click is none to cancel what the first has begun.
+  joinButton.addEventListener("click", ({ detail }) => detail < 2 && (shownPhase === "joining" ? acts.cancel() : acts.join()));
   byId("video-leave").addEventListener("click", acts.leave);
   byId("video-retry").addEventListener("click", acts.join);
   byId("video-dismiss").addEventListener("click", acts.dismiss);
@@ -99,8 +100,7 @@ export function openStage(acts) {
       stage.hidden = phase === "out" && !model.problem;
       stage.dataset.phase = phase;
       joinButton.hidden = !model.offered || !["out", "joining"].includes(phase);
-      joinButton.disabled = phase === "joining";
-      setText(joinButton.lastElementChild, phase === "joining" ? "Joining…" : "Join video");
+      setText(joinButton.lastElementChild, phase === "joining" ? "Cancel joining" : "Join video");
       byId("tiles").hidden = !isIn;
       tiles.render(isIn ? model.people : []);
       byId("video-bar").hidden = !isIn && phase !== "elsewhere";
@@ -116,7 +116,7 @@ export function openStage(acts) {
       setText(problem, model.problem);
       byId("video-retry").hidden = !model.retry || phase !== "out";
       const alone = isIn && model.people.length === 1;
-      setText(byId("video-alone"), alone ? "Nobody else is in the video yet." : "");
+      setText(byId("video-alone"), alone ? "Nobody else is in the video yet." : isIn ? model.unreached : "");
       renderElsewhere(phase === "elsewhere" ? model.elsewhere : null);
       moveFocus(phase);
     },

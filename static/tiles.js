@@ -5,16 +5,19 @@ import { initials } from "./words.js";
 
 /**
  * @typedef {{key: string, userId: string, name: string, me: boolean, audio: ?MediaStreamTrack, video: ?MediaStreamTrack,
- *            mic: boolean, micAllowed: boolean, screen: boolean, phase: "connecting" | "connected" | "interrupted"}} Shown
+ *            mic: boolean, micAllowed: boolean, screen: boolean, phase: "connecting" | "connected" | "interrupted",
+ *            unreached?: boolean}} Shown
  *   one page of somebody: `audio` and `video` are null where they are not to be heard or seen
  */
 
 const PHASE_WORD = { connecting: "Connecting…", interrupted: "Reconnecting…", connected: "" };
+const wordOf = ({ phase, unreached }) => (unreached ? "No connection yet" : PHASE_WORD[phase]);
 
 /** What the tile says to those who do not see it. Pure. */
-export function describe({ name, me, mic, micAllowed, video, screen, phase }) {
+export function describe({ name, me, mic, micAllowed, video, screen, phase, unreached }) {
   const parts = [me ? `${name} (you)` : name];
-  if (PHASE_WORD[phase]) parts.push(PHASE_WORD[phase].replace("…", "").toLowerCase());
+  const word = wordOf({ phase, unreached });
+  if (word) parts.push(word.replace("…", "").toLowerCase());
   parts.push(micAllowed ? `microphone ${mic ? "on" : "off"}` : "microphone turned off by the host");
   parts.push(screen && video ? "shows a screen" : `camera ${video ? "on" : "off"}`);
   return parts.join(", ");
@@ -60,7 +63,7 @@ export function openTiles(list, acts) {
         element.classList.toggle("screen", one.screen);
         mic.hidden = one.mic;
         setText(label, one.me ? "You" : one.name);
-        setText(state, PHASE_WORD[one.phase]);
+        setText(state, wordOf(one));
         element.setAttribute("aria-label", describe(one));
       }
       const kept = new Set(people.map((one) => one.key));

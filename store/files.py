@@ -165,6 +165,11 @@ async def save_type(executor: Executor, file_id: UUID, *, mime: str, name: str) 
         )
 
 
+async def add_details(executor: Executor, file_id: UUID, details: Mapping[str, Any]) -> None:
+    with translated():
+        await executor.execute("UPDATE files SET details = details || $2 WHERE id = $1", file_id, details)
+
+
 async def save_whole(connection: Connection, file_id: UUID, *, size: int, state: State) -> File:
     """A file has come in whole: it is `processing`, or `ready`."""
     row = await connection.fetchrow(

@@ -1,7 +1,8 @@
 """Who is in a meeting, as far as this server knows: who has a pass to it and is in its session.
 
-A person is in it with however many tabs, and over reloads: what counts is that they are online in the session on some
-worker. Who has just got a pass and is on the way there is counted, too, for COMING_SECONDS.
+A person is in it once, with however many tabs, and over reloads: what counts is that they are online in the session on
+some worker. Who has just got a pass and is on the way there is counted, too, for COMING_SECONDS. Each tab has a pass of
+its own; whose last one is given back is out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from store.visits import OPEN
 
 #: Seconds within which somebody who got a pass joins the session.
 COMING_SECONDS: Final = 60
+#: Tabs of one person that are remembered; the oldest of more is taken for gone.
+MAX_TABS: Final = 8
 
 # Whether the person `p` of the meeting `m` is in it.
 _IS_IN: Final = f"""
@@ -43,7 +46,9 @@ class Mesh:
     people: frozenset[str]
 
 
-async def take_place(pool: Pool, meeting_id: UUID, user_id: str, *, places: int | None, host_id: str) -> int | None:
+async def take_place(
+    pool: Pool, meeting_id: UUID, user_id: str, *, places: int | None, host_id: str, tab: str = ""
+) -> int | None:
     """Count a person in; how often the provider has put them out of this meeting. None: all `places` are taken, over
     all workers. Whoever has one keeps it.
 
@@ -54,13 +59,22 @@ async def take_place(pool: Pool, meeting_id: UUID, user_id: str, *, places: int 
             if places is not None and not await _has_place(connection, meeting_id, user_id, places, host_id):
                 return None
             ejected: int = await connection.fetchval(
-                """
-                INSERT INTO meeting_people AS p (meeting_id, user_id, came_at) VALUES ($1, $2, clock_timestamp())
-                ON CONFLICT (meeting_id, user_id) DO UPDATE SET came_at = excluded.came_at
+                f"""
+                INSERT INTO meeting_people AS p (meeting_id, user_id, came_at, tabs)
+                VALUES ($1, $2, clock_timestamp(), ARRAY[$3::text])
+                ON CONFLICT (meeting_id, user_id) DO UPDATE SET came_at = excluded.came_at, tabs = CASE
+                    WHEN EXISTS (SELECT FROM meetings m WHERE m.id = p.meeting_id AND {_IS_IN})
+                    THEN trim_array(
+                        $3 || array_remove(p.tabs, $3),
+                        greatest(0, cardinality(array_remove(p.tabs, $3)) + 1 - {MAX_TABS})
+                    )
+                    ELSE excluded.tabs  -- what they had before is closed
+                END
                 RETURNING p.ejected
                 """,
                 meeting_id,
                 user_id,
+                tab,
             )
     return ejected
 
@@ -71,7 +85,7 @@ async def _has_place(connection: Connection, meeting_id: UUID, user_id: str, pla
     # Who has gone gives the place up here, and for good: they ask for another when they come back.
     await connection.execute(
         f"""
-        UPDATE meeting_people p SET came_at = NULL FROM meetings m
+        UPDATE meeting_people p SET came_at = NULL, tabs = '{{}}' FROM meetings m
         WHERE m.id = $1 AND p.meeting_id = $1 AND p.came_at IS NOT NULL AND p.user_id <> $2 AND NOT ({_IS_IN})
         """,
         meeting_id,
@@ -84,16 +98,22 @@ async def _has_place(connection: Connection, meeting_id: UUID, user_id: str, pla
     return user_id in people or len(people | {host_id, user_id}) <= places
 
 
-async def leave(executor: Executor, session_id: UUID, user_id: str) -> None:
-    """A person is not in the session's meeting any more: their place is free."""
+async def leave(executor: Executor, session_id: UUID, user_id: str, tab: str | None = None) -> None:
+    """A person is not in the session's meeting any more, with this tab; None: with any. With the last of those that
+    they got passes for, their place is free."""
     with translated():
         await executor.execute(
             """
-            UPDATE meeting_people p SET came_at = NULL FROM meetings m
+            UPDATE meeting_people p SET
+                came_at = CASE WHEN $3::text IS NOT NULL AND p.tabs <> ARRAY[$3] THEN p.came_at END,
+                tabs = CASE WHEN $3::text IS NOT NULL THEN array_remove(p.tabs, $3) ELSE '{}' END
+            FROM meetings m
             WHERE m.id = p.meeting_id AND m.session_id = $1 AND m.ended_at IS NULL AND p.user_id = $2
+                AND ($3::text IS NULL OR $3 = ANY (p.tabs))
             """,
             session_id,
             user_id,
+            tab,
         )
 
 
@@ -131,7 +151,7 @@ async def note_ejected(executor: Executor, meeting_id: UUID, user_id: str, times
             """
             INSERT INTO meeting_people AS p (meeting_id, user_id, ejected) VALUES ($1, $2, $3)
             ON CONFLICT (meeting_id, user_id) DO UPDATE
-            SET ejected = greatest(p.ejected, excluded.ejected), came_at = NULL
+            SET ejected = greatest(p.ejected, excluded.ejected), came_at = NULL, tabs = '{}'
             """,
             meeting_id,
             user_id,

@@ -114,33 +114,48 @@ async def log_state(
     return await append_event(connection, session_id, kind="recording_state", user_id=user_id, data=data)
 
 
-async def add_file(connection: Connection, recording_id: UUID, file_id: UUID, *, uploaded_by: str) -> bool:
-    """Give a file to a recording that waits for one, or runs still. False: it has one, or it is gone or has failed."""
+async def add_file(
+    connection: Connection, recording_id: UUID, file_id: UUID, *, uploaded_by: str, began_at: datetime | None = None
+) -> bool:
+    """Give a file to a recording that waits for one, or runs still. False: it has one, or it is gone or has failed.
+
+    `began_at`: when the file begins, where that is known better than when the recording was started.
+    """
     row = await connection.fetchrow(
         """
         UPDATE recordings SET file_id = $2, uploaded_by = $3, status = 'processing', updated_at = now(),
+            started_at = CASE WHEN started_at IS NOT NULL THEN least(greatest(started_at, $4), stopped_at) END,
             stopped_at = CASE WHEN started_at IS NOT NULL THEN coalesce(stopped_at, clock_timestamp()) END
         WHERE id = $1 AND file_id IS NULL AND status IN ('recording', 'processing') RETURNING id
         """,
         recording_id,
         file_id,
         uploaded_by,
+        began_at,
     )
     return row is not None
 
 
 async def insert_with_file(
-    connection: Connection, session_id: UUID, *, recording_id: UUID, file_id: UUID, uploaded_by: str
+    connection: Connection,
+    session_id: UUID,
+    *,
+    recording_id: UUID,
+    file_id: UUID,
+    uploaded_by: str,
+    began_at: datetime | None = None,
 ) -> None:
-    """A recording that was made elsewhere: it begins with its file."""
+    """A recording that was made elsewhere, or a part of one that ran here (`began_at`): it begins with its file."""
     await connection.execute(
         """
-        INSERT INTO recordings (id, session_id, uploaded_by, status, file_id) VALUES ($1, $2, $3, 'processing', $4)
+        INSERT INTO recordings (id, session_id, uploaded_by, status, file_id, started_at, stopped_at)
+        VALUES ($1, $2, $3, 'processing', $4, $5, CASE WHEN $5::timestamptz IS NOT NULL THEN clock_timestamp() END)
         """,
         recording_id,
         session_id,
         uploaded_by,
         file_id,
+        began_at,
     )
 
 

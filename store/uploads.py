@@ -77,6 +77,35 @@ async def insert(
     )
 
 
+async def others_film(
+    connection: Connection,
+    file_id: UUID,
+    *,
+    session_id: UUID | None,
+    recording_id: str,
+    page: str,
+    expires_after: datetime,
+) -> bool:
+    """Whether another page's film of the recording is on its way, which has not rested for long."""
+    found: bool = await connection.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM files JOIN uploads ON uploads.file_id = files.id
+            WHERE files.session_id = $2 AND files.state = 'uploading' AND files.id <> $1
+                AND files.details ->> 'film' = 'true' AND files.details ->> 'recording_id' = $3
+                AND coalesce(files.details ->> 'page', '') IS DISTINCT FROM nullif($4, '')
+                AND uploads.length IS NULL AND uploads.expires_at > $5
+        )
+        """,
+        file_id,
+        session_id,
+        recording_id,
+        page,
+        expires_after,
+    )
+    return found
+
+
 # The lease: one writer at a time
 
 _TAKE: Final = f"""

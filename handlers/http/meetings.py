@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from domain import access, meetings
 from domain.access import Member
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden, NotFound, invalid
 from domain.identity import Identity
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, MEETINGS
@@ -21,6 +21,9 @@ from store import meetings as store
 from store import sessions, users
 from store.meetings import Meeting
 from store.sessions import Session
+
+#: What a page calls itself among the person's others.
+MAX_TAB_CHARACTERS: Final = 64
 
 UserId = Annotated[str, Meta(min_length=1, max_length=128)]
 
@@ -85,9 +88,9 @@ async def attend(request: web.Request) -> web.Response:
 
 
 async def token(request: web.Request) -> web.Response:
-    """What lets a member into the session's meeting, which is made if there is none."""
+    """What lets a member into the session's meeting, which is made if there is none; one for each `tab`."""
     session, member = await entered(request)
-    admitted = await request.app[MEETINGS].admit(session, member)
+    admitted = await request.app[MEETINGS].admit(session, member, tab=_tab(request) or "")
     given = admitted.given
     return json_response(
         {
@@ -97,6 +100,7 @@ async def token(request: web.Request) -> web.Response:
             "expires_at": given.expires_at,
             "meeting_id": admitted.meeting.id,
             "person_id": given.person_id,
+            "people": admitted.people,
             "data": given.data,
         },
         headers={"Cache-Control": "no-store"},
@@ -104,9 +108,9 @@ async def token(request: web.Request) -> web.Response:
 
 
 async def leave(request: web.Request) -> web.Response:
-    """Give a pass back: who left the meeting, and not the session, keeps nobody else out."""
+    """Give a pass back, of one `tab` or all: who left the meeting, and not the session, keeps nobody else out."""
     _, member = await entered(request)
-    await request.app[MEETINGS].leave(member)
+    await request.app[MEETINGS].leave(member, _tab(request))
     return web.Response(status=204)
 
 
@@ -133,6 +137,13 @@ async def _of_meeting(request: web.Request, meeting_id: str) -> tuple[Meeting, S
         raise meetings.unknown_meeting()
     session, member = await access.enter(request.app[DATABASE], meeting.session_id, identity_of(request))
     return meeting, session, member
+
+
+def _tab(request: web.Request) -> str | None:
+    tab = query_text(request, "tab")
+    if tab is not None and len(tab) > MAX_TAB_CHARACTERS:
+        raise invalid({"tab": f"must have at most {MAX_TAB_CHARACTERS} characters"})
+    return tab
 
 
 def _id(text: str) -> UUID:

@@ -26,7 +26,7 @@ from domain.errors import (
     UnsupportedMediaType,
     invalid,
 )
-from domain.files import unknown_upload
+from domain.files import is_film, unknown_upload
 from domain.streams import Checksum, Stream
 from domain.uploads import missing_field
 from handlers.http.bodies import json_response
@@ -206,12 +206,10 @@ async def append(request: web.Request) -> web.Response:
     async with await doors.arrive(file) as arrival:
         if offset != arrival.offset:
             raise _elsewhere(arrival.offset, offset)
-        if LENGTH in request.headers:
-            await _take_length(arrival, _number(request, LENGTH))
-        length = arrival.upload.length
+        length = _length(request, arrival)
         if length is not None and offset + (request.content_length or 0) > length:
             raise too_long(length)
-        await _take(request, arrival, checksum, expected)
+        await _take(request, arrival, checksum, expected, length)
         headers = {OFFSET: str(arrival.offset)}
         if not arrival.is_over:
             headers[EXPIRES] = _date(arrival.expires_at)
@@ -252,20 +250,31 @@ async def _link_to(request: web.Request, file: File) -> str | None:
     return (await links_of(request)).read(file.id)
 
 
-async def _take(request: web.Request, arrival: Arrival, checksum: Checksum | None, expected: bytes) -> None:
+async def _take(
+    request: web.Request, arrival: Arrival, checksum: Checksum | None, expected: bytes, length: int | None = None
+) -> None:
+    """`length`: of the file, as this request says it; what was put off counts once the request has come whole."""
     await arrival.take(chunks_of(request), checksum=checksum, expected=expected)
+    if length is not None and arrival.upload.length is None:
+        await arrival.keep()
+        await arrival.set_length(length)
     if arrival.is_whole:
         await _finish(request, arrival)
     else:
         await arrival.keep()
 
 
-async def _take_length(arrival: Arrival, length: int) -> None:
-    """A length that was put off is said once."""
-    if arrival.upload.length is None:
-        await arrival.set_length(length)
-    elif arrival.upload.length != length:
-        raise invalid({LENGTH: f"is {arrival.upload.length}, as was said before"})
+def _length(request: web.Request, arrival: Arrival) -> int | None:
+    """The length of an upload that goes on: a length that was put off is said once."""
+    before = arrival.upload.length
+    if LENGTH not in request.headers:
+        return before
+    length = _number(request, LENGTH)
+    if before is None:
+        arrival.check_length(length)
+    elif before != length:
+        raise invalid({LENGTH: f"is {before}, as was said before"})
+    return length
 
 
 def _announced(request: web.Request) -> int | None:
@@ -284,8 +293,10 @@ async def _finish(request: web.Request, arrival: Arrival) -> File:
     try:
         await request.app[UPLOADS].admit(identity_of(request), arrival.file.purpose, fields)
     except EncountersError as refused:
-        await arrival.give_up(refused.message)
-        raise
+        # A film whose recording has another file by now becomes a recording of its own.
+        if not (isinstance(refused, Conflict) and is_film(arrival.file)):
+            await arrival.give_up(refused.message)
+            raise
     return await arrival.finish()
 
 

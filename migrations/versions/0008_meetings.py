@@ -70,12 +70,14 @@ STATEMENTS = (
         meeting_id uuid NOT NULL,
         user_id    text NOT NULL,
         came_at    timestamptz,
+        tabs       text[] NOT NULL DEFAULT '{}',
         ejected    integer NOT NULL DEFAULT 0,
         PRIMARY KEY (meeting_id, user_id),
         CONSTRAINT meeting_people_meeting_exists FOREIGN KEY (meeting_id) REFERENCES meetings (id) ON DELETE CASCADE
     )
     """,
     "COMMENT ON COLUMN meeting_people.came_at IS 'when they last got a pass; null: they have none'",
+    "COMMENT ON COLUMN meeting_people.tabs IS 'that have a pass and have not given it back, the latest first'",
     "COMMENT ON COLUMN meeting_people.ejected IS 'how often the provider has put them out of this meeting'",
     """
     CREATE TABLE meeting_intents (

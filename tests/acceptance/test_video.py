@@ -2,140 +2,71 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from functools import partial
-from io import BytesIO
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
-import aiohttp
-import av
 import pytest
-from playwright.async_api import Browser, Locator, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Request, expect
 
+from tests.acceptance.conftest import NO_LIMITS, running
 from tests.acceptance.lessons import rest, until
-from tests.acceptance.test_page import Window
+from tests.acceptance.videos import FLAGS, LOOK, PARENT, SECONDS, SMALL, STUDENT, TEACHER, Class, Gather
 from tests.conftest import StartServer
 from tests.support.browsers import chromium
 from tests.support.servers import Server
 
-TEACHER, STUDENT, PARENT = "demo-teacher", "demo-student", "demo-parent"
-#: Cameras whose picture moves, microphones that beep, given without a question. Connections on loopback have addresses.
-FLAGS = (
-    "--use-fake-device-for-media-stream=fps=10",
-    "--use-fake-ui-for-media-stream",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
-    "--autoplay-policy=no-user-gesture-required",
-)
-#: Small pictures: three people's windows are encoded and decoded by one machine.
-SMALL = """
-    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-    navigator.mediaDevices.getUserMedia = (wanted) =>
-      ask({ ...wanted, ...(wanted.video ? { video: { width: 320, height: 240, frameRate: 10 } } : {}) });
-"""
-#: Two pictures of somebody's tile, a moment apart, and whether sound comes from them; null while there is none.
-LOOK = """
-    async (userId) => {
-      const video = document.querySelector(`.tile.pictured[data-user-id="${userId}"] video`);
-      if (!video?.videoWidth) return null;
-      const canvas = new OffscreenCanvas(64, 48).getContext("2d", { willReadFrequently: true });
-      const picture = () => {
-        canvas.drawImage(video, 0, 0, 64, 48);
-        return canvas.getImageData(0, 0, 64, 48).data;
-      };
-      const first = picture();
-      await new Promise((resolve) => setTimeout(resolve, 400));
-      const second = picture();
-      const changed = second.filter((value, at) => Math.abs(value - first[at]) > 24).length;
-      const bright = second.filter((value, at) => at % 4 !== 3 && value > 40).length;
-      const sound = document.querySelector(`.tile[data-user-id="${userId}"] audio`)?.srcObject?.getAudioTracks()[0];
-      return { changed, bright, hears: Boolean(sound) && sound.readyState === "live" && !sound.muted };
-    }
-"""
-SECONDS = 30.0
+#: One browser, one server and one loop for all; each test has a lesson and windows of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class Viewer(Window):
-    """One person's window, with a camera and a microphone."""
-
-    user_id: str
-
-    async def join_video(self) -> None:
-        await self.page.get_by_role("button", name="Join video").click()
-        await expect(self.page.get_by_role("button", name="Turn the camera off")).to_be_visible(timeout=15_000)
-
-    def tile(self, user_id: str) -> Locator:
-        return self.page.locator(f'.tile[data-user-id="{user_id}"]')
-
-    async def sees(self, *others: str) -> None:
-        """Wait until each of them moves here, and is heard, and nobody else is here."""
-        for user_id in others:
-            looks: list[object] = []
-
-            async def moves(user_id: str = user_id, looks: list[object] = looks) -> bool:
-                look = await self.page.evaluate(LOOK, user_id)
-                looks[:] = [look]
-                return bool(look and look["changed"] > 10 and look["bright"] > 1000 and look["hears"])
-
-            await until(moves, f"{self.user_id} sees {user_id}", SECONDS, seen=partial(repr, looks))
-        await expect(self.page.locator(".tile:not(.mine)")).to_have_count(len(others))
+@pytest.fixture(scope="module")
+def demo(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("demo"), 1, "--demo", DATABASE_URL=module_database, **NO_LIMITS) as (server,):
+        yield server
 
 
-@dataclass(frozen=True)
-class Class:
-    """A demo on one server or several, and a browser whose windows have cameras."""
-
-    servers: list[Server]
-    room_name: str
-    browser: Browser
-    viewers: list[Viewer]
-
-    async def enter(self, user_id: str, server: int = 0, *, script: str = SMALL, of: Viewer | None = None) -> Viewer:
-        """Somebody's window, in the room; in another tab `of` one of theirs, else in a browser of its own."""
-        context = of.page.context if of else await self.browser.new_context()
-        if not of:
-            await context.add_init_script(script)
-        viewer = Viewer(await context.new_page())
-        viewer.user_id = user_id
-        self.viewers.append(viewer)
-        await viewer.page.goto(f"{self.servers[server].url}/?as={user_id}&session={self.room_name}")
-        await viewer.is_connected()
-        return viewer
-
-    async def token(self, user_id: str) -> str:
-        answer = await rest(self.servers[0].url, "POST", "/demo/sign-in", {"user_id": user_id})
-        token: str = answer.body["token"]
-        return token
-
-
-Gather = Callable[..., Awaitable[Class]]
-
-
-@pytest.fixture
-async def gather(start_server: StartServer) -> AsyncIterator[Gather]:
-    """Starts a class: `gather(workers=2, **settings)`. At the end nothing may have gone wrong in anybody's console."""
-    started: list[Class] = []
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cameras() -> AsyncIterator[Browser]:
     async with chromium(*FLAGS) as browser:
-
-        async def start(workers: int = 1, **settings: str) -> Class:
-            servers = [await start_server("--demo", **settings) for _ in range(workers)]
-            async with aiohttp.ClientSession() as http, http.get(f"{servers[0].url}/demo") as response:
-                room_name = (await response.json())["lessons"][0]["room_name"]
-            started.append(Class(servers, room_name, browser, []))
-            return started[-1]
-
-        yield start
-        for one in started:
-            for viewer in one.viewers:
-                assert viewer.complaints == [], viewer.user_id
+        yield browser
 
 
-async def test_two_people_see_and_hear_each_other(gather: Gather) -> None:
+@pytest_asyncio.fixture(loop_scope="module")
+async def gather(cameras: Browser, demo: Server, start_server: StartServer) -> AsyncIterator[Gather]:
+    """Has a class: `gather()` on the module's server, or, where a test stops it or sets it up, on its own,
+    `gather(workers=2, **settings)`. At the end nothing may have gone wrong in anybody's console."""
+    started: list[Class] = []
+
+    async def start(workers: int = 0, **settings: str) -> Class:
+        servers = [await start_server("--demo", **settings) for _ in range(workers)] or [demo]
+        started.append(await Class.arrange(servers, cameras))
+        return started[-1]
+
+    yield start
+    for one in started:
+        await one.close()
+
+
+def gives_back(request: Request) -> bool:
+    return request.method == "DELETE" and "/token?tab=" in request.url
+
+
+async def places(lesson: Class) -> list[str]:
+    """Who has a place in the lesson's video, as somebody who comes is told."""
+    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
+    path = f"/sessions/{lesson.room_name}/token?tab=looks"
+    answer = await rest(url, "POST", path, token=token)
+    assert answer.status == 200, answer
+    await rest(url, "DELETE", path, token=token)
+    people: list[str] = answer.body["people"]
+    return people
+
+
+async def test_two_people_see_and_hear_each_other_and_call_nobody_else(gather: Gather) -> None:
     lesson = await gather()
     teacher, student = await lesson.enter(TEACHER), await lesson.enter(STUDENT)
+    parent = await lesson.enter(PARENT)  # in the lesson, and not in its video
     for viewer in (teacher, student):
         await viewer.join_video()
     await teacher.sees(STUDENT)
@@ -151,6 +82,7 @@ async def test_two_people_see_and_hear_each_other(gather: Gather) -> None:
     await student.join_video()
     await teacher.sees(STUDENT)
     await student.sees(TEACHER)
+    assert [viewer.called for viewer in (teacher, student, parent)] == [{STUDENT}, {TEACHER}, set()]
 
 
 async def test_three_on_two_workers_see_each_other_and_one_reloads(gather: Gather, redis_url: str) -> None:
@@ -179,10 +111,13 @@ async def test_two_tabs_of_one_person_are_two_pictures_and_go_one_by_one(gather:
     await expect(teacher.tile(STUDENT)).to_have_count(2)
     await student.sees(TEACHER)
     await another.sees(TEACHER)
-    await another.page.close()
+    await another.page.get_by_role("button", name="Leave video").click()
     await expect(teacher.tile(STUDENT)).to_have_count(1, timeout=15_000)
-    await teacher.sees(STUDENT)
-    await student.sees(TEACHER)
+    # Their place is not given back with one of two: who comes now meets them.
+    parent = await lesson.enter(PARENT)
+    await parent.join_video()
+    await parent.sees(TEACHER, STUDENT)
+    await student.sees(TEACHER, PARENT)
 
 
 async def test_the_host_turns_a_students_camera_and_microphone_off(gather: Gather) -> None:
@@ -233,7 +168,8 @@ async def test_who_leaves_the_lesson_is_asked_again_before_their_camera_is_shown
     for viewer in (teacher, student):
         await viewer.join_video()
     await teacher.sees(STUDENT)
-    await student.page.get_by_role("button", name="Leave the lesson").click()
+    async with student.page.expect_request(gives_back):
+        await student.page.get_by_role("button", name="Leave the lesson").click()
     await expect(teacher.tile(STUDENT)).to_have_count(0)
     for way in ("leaves", "goes elsewhere"):
         await student.page.goto(f"{lesson.servers[0].url}/?as={STUDENT}&session={lesson.room_name}")
@@ -242,6 +178,82 @@ async def test_who_leaves_the_lesson_is_asked_again_before_their_camera_is_shown
         await expect(student.page.locator(".tile")).to_have_count(0)
         if way == "leaves":
             await student.join_video()
+
+
+async def test_a_tab_that_is_closed_gives_its_place_back_and_out_of_the_cache_comes_a_new_page(gather: Gather) -> None:
+    lesson = await gather()
+    student = await lesson.enter(STUDENT)
+    another = await lesson.enter(STUDENT, of=student)  # they stay in the lesson
+    await student.join_video()
+    assert await places(lesson) == [STUDENT]
+    await student.page.goto(lesson.servers[0].url)
+
+    async def is_free() -> bool:
+        return await places(lesson) == []
+
+    await until(is_free, "the place is free", seen=lambda: lesson.servers[0].log()[-500:])
+    await another.join_video()
+    async with another.page.expect_navigation():
+        await another.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+        await another.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    await another.is_connected()
+    await expect(another.page.get_by_role("button", name="Join video")).to_be_visible()
+    await expect(another.page.locator(".tile")).to_have_count(0)
+
+
+async def test_who_comes_while_the_browser_still_asks_for_the_camera_is_met_afterwards(gather: Gather) -> None:
+    asks = """
+        const give = navigator.mediaDevices.getUserMedia;
+        navigator.mediaDevices.getUserMedia = (wanted) =>
+          new Promise((resolve) => { window.allow = () => resolve(give(wanted)); });
+    """
+    lesson = await gather()
+    teacher, student = await lesson.enter(TEACHER), await lesson.enter(STUDENT, script=SMALL + asks)
+    await student.page.get_by_role("button", name="Join video").click()
+    await until(lambda: student.page.evaluate("Boolean(window.allow)"), "the browser asks")
+    await teacher.join_video()
+    await until(lambda: STUDENT in teacher.called, "the teacher has called")
+    await student.page.evaluate("window.allow()")
+    await student.sees(TEACHER)
+    await teacher.sees(STUDENT)
+
+
+async def test_joining_can_be_cancelled_while_the_browser_asks_for_the_camera(gather: Gather) -> None:
+    asks = "navigator.mediaDevices.getUserMedia = () => new Promise((resolve) => { window.allow = resolve; });"
+    lesson = await gather()
+    student = await lesson.enter(STUDENT, script=asks)
+    await student.page.get_by_role("button", name="Join video").click()
+    await until(lambda: student.page.evaluate("Boolean(window.allow)"), "the browser asks")
+    assert await places(lesson) == [STUDENT]
+    async with student.page.expect_request_finished(gives_back):
+        await student.page.get_by_role("button", name="Cancel joining").click()
+    assert await places(lesson) == []
+    late = """
+        const { stream } = new MediaStreamAudioDestinationNode(new AudioContext());
+        window.late = stream.getTracks()[0];
+        window.allow(stream);
+    """
+    await student.page.evaluate(f"(() => {{ {late} }})()")
+    await until(lambda: student.page.evaluate("late.readyState === 'ended'"), "what comes late is let go of")
+    await expect(student.page.get_by_role("button", name="Join video")).to_be_visible()
+    await expect(student.page.locator(".tile")).to_have_count(0)
+
+
+async def test_why_somebody_is_not_seen_is_said_with_what_may_help(gather: Gather) -> None:
+    no_way = """
+        window.RTCPeerConnection = class extends RTCPeerConnection {
+          constructor(wanted) { super({ ...wanted, iceTransportPolicy: "relay" }); }
+        };
+    """
+    lesson = await gather()
+    teacher, student = await lesson.enter(TEACHER), await lesson.enter(STUDENT, script=SMALL + no_way)
+    for viewer in (teacher, student):
+        await viewer.join_video()
+    for viewer, other, name in ((teacher, STUDENT, "Leo Brandt"), (student, TEACHER, "Maya Okafor")):
+        said = viewer.page.locator("#video-alone")
+        await expect(said).to_contain_text(f"No connection to {name} yet: your network", timeout=25_000)
+        await expect(said).to_contain_text("Whoever runs this server can set up a relay")
+        await expect(viewer.tile(other)).to_have_attribute("aria-label", re.compile("no connection yet"))
 
 
 async def test_a_page_that_ignores_the_host_is_not_shown_by_the_others(gather: Gather) -> None:
@@ -292,7 +304,7 @@ async def test_a_window_that_dies_is_gone_soon(gather: Gather) -> None:
 async def test_the_video_goes_on_while_the_server_is_away_and_newcomers_come_in_afterwards(
     gather: Gather, start_server: StartServer
 ) -> None:
-    lesson = await gather()
+    lesson = await gather(workers=1)
     teacher, student = await lesson.enter(TEACHER), await lesson.enter(STUDENT)
     for viewer in (teacher, student):
         await viewer.join_video()
@@ -340,23 +352,13 @@ async def test_everybody_follows_a_meeting_that_moves_and_leaves_one_that_ends(g
         await expect(viewer.page.locator(".tile")).to_have_count(0)
 
 
-@pytest.mark.parametrize(
-    ("refusal", "sentence"),
-    [
-        ("NotAllowedError", "The browser does not let this page use your microphone and camera."),
-        ("NotFoundError", "No microphone was found. No camera was found."),
-        (None, "only to pages with a secure address"),
-    ],
-    ids=["denied", "none", "insecure"],
-)
-async def test_without_a_camera_one_sees_the_others(gather: Gather, refusal: str | None, sentence: str) -> None:
-    no_devices = "Object.defineProperty(navigator, 'mediaDevices', { value: undefined });"
-    refuses = f"navigator.mediaDevices.getUserMedia = async () => {{ throw new DOMException('', '{refusal}'); }};"
+async def test_without_a_camera_one_sees_the_others(gather: Gather) -> None:
+    refuses = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); };"
     lesson = await gather()
-    teacher = await lesson.enter(TEACHER)
-    student = await lesson.enter(STUDENT, script=refuses if refusal else no_devices)
+    teacher, student = await lesson.enter(TEACHER), await lesson.enter(STUDENT, script=refuses)
     await teacher.join_video()
     await student.page.get_by_role("button", name="Join video").click()
+    sentence = "The browser does not let this page use your"
     await expect(student.page.locator("#video-problem")).to_contain_text(sentence)
     await student.sees(TEACHER)
     await expect(teacher.tile(STUDENT)).to_have_attribute("aria-label", re.compile("microphone off, camera off"))
@@ -367,11 +369,11 @@ async def test_who_finds_no_place_is_told_so_and_may_try_again(gather: Gather) -
     student = await lesson.enter(STUDENT)
     sentence = "There are 6 people in this video already."
     full = {"error": "meeting_full", "message": sentence, "status_code": 409}
-    await student.page.route("**/token", lambda route: route.fulfill(status=409, json=full))
+    await student.page.route("**/token?tab=*", lambda route: route.fulfill(status=409, json=full))
     await student.page.get_by_role("button", name="Join video").click()
     await expect(student.page.locator("#video-problem")).to_have_text(sentence)
     await expect(student.page.locator(".tile")).to_have_count(0)
-    await student.page.unroute("**/token")
+    await student.page.unroute("**/token?tab=*")
     await student.page.get_by_role("button", name="Try again").click()
     await expect(student.page.locator("#video-alone")).to_have_text("Nobody else is in the video yet.")
     student.forget_the_network()
@@ -380,7 +382,7 @@ async def test_who_finds_no_place_is_told_so_and_may_try_again(gather: Gather) -
 async def test_the_video_of_another_provider_opens_in_a_tab_of_its_own(gather: Gather) -> None:
     secret = "a-secret-of-at-least-thirty-two-bytes"
     settings = {"JITSI_DOMAIN": "meet.example", "JITSI_APP_ID": "school", "JITSI_APP_SECRET": secret}
-    lesson = await gather(MEETING_PROVIDER="jitsi", **settings)
+    lesson = await gather(workers=1, MEETING_PROVIDER="jitsi", **settings)
     student = await lesson.enter(STUDENT)
     await student.page.get_by_role("button", name="Join video").click()
     link = student.page.get_by_role("link", name="Open the video")
@@ -388,81 +390,3 @@ async def test_the_video_of_another_provider_opens_in_a_tab_of_its_own(gather: G
     await expect(link).to_have_attribute("target", "_blank")
     await expect(link).to_have_attribute("rel", "noopener noreferrer")
     await expect(student.page.locator("#video-elsewhere")).to_contain_text("runs in Jitsi Meet")
-
-
-async def recordings(lesson: Class) -> list[dict[str, Any]]:
-    path = f"/sessions/{lesson.room_name}/recordings"
-    answer = await rest(lesson.servers[0].url, "GET", path, token=await lesson.token(TEACHER))
-    assert answer.status == 200, answer
-    found: list[dict[str, Any]] = answer.body
-    return found
-
-
-def watched(film: bytes) -> tuple[list[bytes], int]:
-    """A film's pictures, each as one picture of it looks, and how loud its loudest sound is, of 32767."""
-    with av.open(BytesIO(film), "r") as source:
-        pictures = [bytes(frame.reformat(64, 36, "gray").planes[0]) for frame in source.decode(video=0)]
-    resampler = av.AudioResampler(format="s16", layout="mono")
-    with av.open(BytesIO(film), "r") as source:
-        frames = [frame for heard in source.decode(audio=0) for frame in resampler.resample(heard)]
-    return pictures, max(abs(value) for frame in frames for value in array("h", bytes(frame.planes[0])))
-
-
-async def record(lesson: Class) -> str:
-    """Have the lesson recorded; the recording's id, once some seconds of it are on the server."""
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
-    begun = await rest(url, "POST", f"/sessions/{lesson.room_name}/start-recording", token=token)
-    assert begun.status == 200, begun
-    teacher = lesson.viewers[0].page
-    begun_upload = "Object.keys(JSON.parse(localStorage.getItem('encounters.recording') ?? '{}'))[0]"
-    await until(lambda: teacher.evaluate(begun_upload), "an upload is begun", SECONDS)
-    upload = await teacher.evaluate(begun_upload)
-
-    async def has_come() -> bool:
-        offset: int = (await rest(url, "GET", upload, token=token)).body["offset"]
-        return offset > 60_000
-
-    await until(has_come, "some of the recording is on the server", SECONDS)
-    recording_id: str = begun.body["recordingId"]
-    return recording_id
-
-
-async def test_the_hosts_browser_records_the_lesson_and_sends_it_while_it_goes(gather: Gather) -> None:
-    lesson = await gather()
-    teacher, student = await lesson.enter(TEACHER), await lesson.enter(STUDENT)
-    for viewer in (teacher, student):
-        await viewer.join_video()
-    await teacher.sees(STUDENT)
-    recording_id = await record(lesson)
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
-    stopped = await rest(url, "POST", f"/sessions/{lesson.room_name}/stop-recording?end=false", token=token)
-    assert stopped.status == 200, stopped
-
-    async def can_be_watched() -> bool:
-        return bool((await recordings(lesson))[0]["status"] == "completed")
-
-    await until(can_be_watched, "it can be watched", SECONDS, seen=lambda: lesson.servers[0].log()[-2000:])
-    (film,) = await recordings(lesson)
-    assert (film["id"], film["mime_type"]) == (recording_id, "video/webm")
-    assert film["duration_seconds"] >= 2
-    async with aiohttp.ClientSession() as http, http.get(film["url"]) as response:
-        pictures, loudest = await asyncio.to_thread(watched, await response.read())
-    assert len(set(pictures)) > 5, "they move"
-    assert loudest > 300, "the microphones that beep are heard"
-
-
-async def test_a_host_whose_browser_dies_loses_seconds_of_the_recording_and_goes_on(gather: Gather) -> None:
-    lesson = await gather()
-    teacher, student = await lesson.enter(TEACHER), await lesson.enter(STUDENT)
-    for viewer in (teacher, student):
-        await viewer.join_video()
-    first = await record(lesson)
-    await teacher.page.close()  # nothing is asked, and nothing said
-    again = await lesson.enter(TEACHER, of=teacher)
-    await again.join_video()
-
-    async def go_on() -> bool:
-        states = {film["id"]: film["status"] for film in await recordings(lesson)}
-        return states.pop(first) == "completed" and list(states.values()) == ["recording"]
-
-    await until(go_on, "the first part is kept, and another is recorded", SECONDS)

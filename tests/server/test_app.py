@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from domain import reminders
+from meetings.ice import IceServer
 from store.objects import s3
 from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
@@ -39,6 +41,23 @@ async def test_reminders_run_as_long_as_the_application(database: str, monkeypat
 async def test_nobody_is_reminded_where_that_is_not_wanted(database: str) -> None:
     async with running_app(database, reminder_minutes=0):
         assert not is_reminding()
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_said"),
+    [
+        ({}, True),
+        ({"ice_servers": (IceServer(urls="stun:stun.example"),)}, False),
+        ({"meeting_provider": "jitsi", "jitsi_domain": "meet.example"}, False),
+        ({"demo_secret": "s" * 32}, False),
+    ],
+    ids=["nothing", "stun", "jitsi", "demo"],
+)
+async def test_a_start_says_that_video_does_not_leave_the_network(
+    database: str, capsys: pytest.CaptureFixture[str], changes: Any, is_said: bool
+) -> None:
+    async with running_app(database, **changes):
+        assert ("meetings.no_ice_servers" in capsys.readouterr().out) is is_said
 
 
 async def keeps_no_files_and_serves_on(app: App, said: str, why: str) -> None:

@@ -6,10 +6,9 @@ globalThis.localStorage = { kept: new Map(), getItem: (key) => localStorage.kept
 globalThis.location ??= { href: "http://127.0.0.1/" };
 
 const { sentenceFor } = await import("../../static/devices.js");
-const { placeOf, renewIn } = await import("../../static/meeting.js");
-const { BATCH_MS, GIVE_UP_MS, PATIENCE_MS, openMesh } = await import("../../static/peers.js");
+const { placeOf, renewIn, unreachedSentence } = await import("../../static/meeting.js");
+const { BATCH_MS, GIVE_UP_MS, PATIENCE_MS, UNREACHED_MS, openMesh } = await import("../../static/peers.js");
 const { fit, grid } = await import("../../static/picture.js");
-const { openSender } = await import("../../static/recorder.js");
 const { columnsOf, describe } = await import("../../static/tiles.js");
 
 /** As much of an RTCPeerConnection as negotiation needs: its signaling states, with `implicit rollback`. */
@@ -107,7 +106,7 @@ test("two who say hello at once have one connection between them, and one offer"
   assert.equal(Connection.all.length, 2);
   assert.ok(stable());
   assert.deepEqual([a, b].map((one) => one.of("description").length), [1, 1]);
-  assert.deepEqual(b.mesh.pages()[0].key, "ana/1");
+  assert.equal(b.mesh.pages()[0].tab, "1");
   assert.ok(a.mesh.pages()[0].audio && a.mesh.pages()[0].video);
 });
 
@@ -196,7 +195,7 @@ test("a page that was reloaded stands in place of the one before", async () => {
   const again = page("ana", "9", { instead: "1" });
   again.mesh.hello(people());
   await settle();
-  assert.deepEqual(b.mesh.pages().map(({ key }) => key), ["ana/9"]);
+  assert.deepEqual(b.mesh.pages().map(({ tab }) => tab), ["9"]);
 });
 
 test("two tabs of one person are two connections, and what is for one is not taken by the other", async () => {
@@ -207,7 +206,7 @@ test("two tabs of one person are two connections, and what is for one is not tak
   assert.deepEqual([one, two].map((tab) => tab.connections()), [1, 1]);
   assert.equal(Connection.all.length, 4);
   await one.mesh.close();
-  assert.deepEqual(b.mesh.pages().map(({ key }) => key), ["ana/2"]);
+  assert.deepEqual(b.mesh.pages().map(({ tab }) => tab), ["2"]);
 });
 
 test("nobody beyond the limit is connected to, nor anybody of another meeting", async () => {
@@ -236,6 +235,78 @@ test("what is sent changes without negotiation, and credentials without a new co
   assert.equal(own.configuration.iceServers[0].urls, "turn:x");
 });
 
+test("a stranger whose id looks like somebody's page is not taken for it", async () => {
+  const [b, a] = [page("ben", "0"), page("a", "b/c")];
+  a.mesh.hello(people());
+  await settle();
+  for (const said of [{ bye: true }, { hello: {}, instead: "c" }]) b.mesh.receive("a/b", { meeting: "m", tab: "c", ...said });
+  assert.ok(b.mesh.pages().some(({ userId, tab }) => userId === "a" && tab === "b/c"));
+});
+
+test("a track that one connection refuses is given to the others", async () => {
+  const [a] = [page("ana", "1"), page("ben", "2"), page("cy", "3")];
+  for (const { mesh } of meshes) mesh.hello(people());
+  await settle();
+  const track = { kind: "video" };
+  for (const one of Connection.all) one.transceivers.forEach(({ sender, kind }) => kind === "video" && (sender.kept = sender.replaceTrack));
+  Connection.all[0].transceivers[1].sender.replaceTrack = async () => { throw new Error("closed"); };
+  const warn = console.warn;
+  console.warn = () => {};
+  for (const { mesh } of meshes) await mesh.setTrack("video", track);
+  console.warn = warn;
+  assert.equal(Connection.all.filter(({ transceivers }) => transceivers[1].sender.track === track).length, 5);
+  assert.equal(a.connections(), 2);
+});
+
+test("where a browser takes no credentials into a connection, the next one has them", async () => {
+  const [a] = [page("ana", "1"), page("ben", "2")];
+  for (const { mesh } of meshes) mesh.hello(people());
+  await settle();
+  for (const one of Connection.all) one.setConfiguration = undefined;
+  const info = console.info;
+  console.info = () => {};
+  a.mesh.setIceServers([{ urls: "turn:x" }]);
+  console.info = info;
+  for (const one of Connection.all) one.become("connected");
+  a.mesh.dropPerson("ben");
+  a.mesh.hello(people());
+  await settle();
+  assert.ok(Connection.all.some(({ configuration }) => configuration.iceServers[0]?.urls === "turn:x"));
+});
+
+test("a hello that comes too soon for the server is said again until it is taken", async () => {
+  let refusals = 3;
+  const a = page("ana", "1", { async send(to, data) {
+    if (data.hello && refusals-- > 0) throw Object.assign(new Error("later"), { status: 429, retryAfterMs: 1 });
+    a.said.push({ to, data });
+  } });
+  await a.mesh.hello(["ben"]);
+  assert.deepEqual(a.said.map(({ to }) => to), ["ben"]);
+});
+
+test("to whom no way is found is said, also while it is tried anew, until there is one", async () => {
+  const [a, b] = [page("ana", "1"), page("ben", "2")];
+  a.mesh.hello(people());
+  await settle();
+  const unreached = () => [a, b].map(({ mesh }) => mesh.pages().map((one) => one.unreached));
+  const pass = async (ms) => {
+    now += ms;
+    for (const { mesh } of [a, b]) mesh.watch();
+    await settle();
+  };
+  await pass(UNREACHED_MS - 1);
+  assert.deepEqual(unreached(), [[false], [false]]);
+  await pass(1);
+  assert.deepEqual(unreached(), [[true], [true]]);
+  await pass(GIVE_UP_MS);
+  assert.deepEqual(unreached(), [[true], [true]], "what was given up and begun again is not a new matter");
+  for (const one of Connection.all.filter(({ signalingState }) => signalingState !== "closed")) one.become("connected");
+  assert.deepEqual(unreached(), [[false], [false]]);
+  for (const one of Connection.all.filter(({ signalingState }) => signalingState !== "closed")) one.become("disconnected");
+  await pass(UNREACHED_MS);
+  assert.deepEqual(unreached(), [[false], [false]], "who was reached is interrupted");
+});
+
 test("candidates that are found together go together", async () => {
   const [a, b] = [page("ana", "1"), page("ben", "2")];
   a.mesh.hello(people());
@@ -246,67 +317,6 @@ test("candidates that are found together go together", async () => {
   await settle();
   assert.deepEqual(b.of("candidates").map(({ data }) => data.candidates), [["x", "y", "z"]]);
   assert.deepEqual(ofAna.candidates, ["x", "y", "z"]);
-});
-
-// A recording on its way
-
-/** A server that takes uploads; `trouble(number, method)` answers a request with a status, or breaks it off. */
-function server(trouble = () => null) {
-  let bytes = "";
-  let length = null;
-  let requests = 0;
-  globalThis.fetch = async (_path, { method, headers, body }) => {
-    requests += 1;
-    const wrong = trouble(requests, method);
-    if (wrong === "before") throw new TypeError("cut");
-    if (typeof wrong === "number") return new Response("{}", { status: wrong });
-    if (method === "POST") return new Response(null, { status: 201, headers: { Location: "/uploads/1" } });
-    if (method === "PATCH") {
-      if (Number(headers["Upload-Offset"]) !== bytes.length) return new Response("{}", { status: 409 });
-      bytes += body ? await body.text() : "";
-      length = headers["Upload-Length"] ?? length;
-    }
-    if (wrong === "after") throw new TypeError("cut");
-    return new Response(null, { status: method === "HEAD" ? 200 : 204, headers: { "Upload-Offset": String(bytes.length) } });
-  };
-  return { bytes: () => bytes, length: () => length };
-}
-
-const sender = () => openSender({ token: () => "t", about: { kind: "recording" }, owner: { userId: "u", ref: "r" }, wait: async () => {} });
-
-test("a recording arrives whole and in order, whatever happens on the way", async () => {
-  for (const trouble of [() => null, (n) => (n % 3 === 0 ? "before" : null), (n) => (n % 3 === 0 ? "after" : null), (n) => (n % 4 === 2 ? 503 : null)]) {
-    const there = server(trouble);
-    const film = sender();
-    for (const piece of ["one ", "two ", "", "three ", "four"]) {
-      film.add(new Blob([piece]));
-      await settle();
-    }
-    film.end();
-    await film.done;
-    assert.equal(there.bytes(), "one two three four");
-    assert.equal(there.length(), "18");
-    assert.deepEqual(JSON.parse(localStorage.getItem("encounters.recording")), {}, "nothing is left to be ended");
-  }
-});
-
-test("a recording that is refused is not sent again", async () => {
-  let tries = 0;
-  server(() => { tries += 1; return 403; });
-  const film = sender();
-  const refused = assert.rejects(film.done);
-  film.add(new Blob(["x"]));
-  await refused;
-  assert.equal(tries, 1);
-});
-
-test("a recording that ends before it began is none", async () => {
-  let tries = 0;
-  server(() => { tries += 1; return null; });
-  const film = sender();
-  film.end();
-  await film.done;
-  assert.equal(tries, 0);
 });
 
 // Words and places
@@ -325,6 +335,13 @@ test("the video of another provider is a link that opens its room, or a sentence
   assert.equal(placeOf({ provider: "jitsi", url: "javascript:alert(1)" }).url, null);
 });
 
+test("why somebody is not seen is said with what may help", () => {
+  assert.equal(unreachedSentence([], []), "");
+  assert.match(unreachedSentence(["Ana"], [{ urls: "stun:x" }]), /^No connection to Ana yet: .*another network.* relay/);
+  assert.match(unreachedSentence(["Ana", "Ben"], []), /Ana and Ben/);
+  assert.doesNotMatch(unreachedSentence(["Ana"], [{ urls: ["stun:x", "turns:x"] }]), /relay/);
+});
+
 test("a pass is renewed before it ends, and never in a hurry", () => {
   assert.equal(renewIn(new Date(100_000_000), 0), 80_000_000);
   assert.equal(renewIn(new Date(1_000), 0), 30_000);
@@ -334,6 +351,7 @@ test("a pass is renewed before it ends, and never in a hurry", () => {
 test("a tile says what it shows", () => {
   const tile = { name: "Ana", me: false, mic: false, micAllowed: true, video: null, screen: false, phase: "connected" };
   assert.equal(describe(tile), "Ana, microphone off, camera off");
+  assert.equal(describe({ ...tile, phase: "connecting", unreached: true }), "Ana, no connection yet, microphone off, camera off");
   assert.equal(describe({ ...tile, micAllowed: false, phase: "interrupted" }), "Ana, reconnecting, microphone turned off by the host, camera off");
   assert.deepEqual([1, 2, 3, 4, 5, 6].map((count) => columnsOf(count, false)), [1, 2, 3, 2, 3, 3]);
 });

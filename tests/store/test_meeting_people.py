@@ -9,7 +9,7 @@ import pytest
 
 from store import meeting_people, visits
 from store.database import Pool
-from store.meeting_people import COMING_SECONDS, Mesh
+from store.meeting_people import COMING_SECONDS, MAX_TABS, Mesh
 from store.visits import Change
 from tests.support.lessons import book, database_pool
 from tests.support.meetings import meet
@@ -101,6 +101,48 @@ async def test_the_people_of_a_worker_that_died_leave_their_places(pool: Pool) -
     await visits.close_expired(pool)
 
     assert await take(pool, meeting.id, "gran")
+
+
+async def test_a_place_is_free_when_the_last_of_a_persons_tabs_gives_its_pass_back(pool: Pool) -> None:
+    session_id, worker = await book(pool), uuid4()
+    meeting = await meet(pool, session_id, "mum")
+    for person in ("kid", "mum"):
+        await visit(pool, worker, session_id, person, present=True)
+    for tab in ("laptop", "tablet", "laptop"):
+        assert await meeting_people.take_place(pool, meeting.id, "kid", places=3, host_id="teach", tab=tab) == 0
+
+    for gone in ("laptop", "another", "laptop"):
+        await meeting_people.leave(pool, session_id, "kid", gone)
+        assert "kid" in (await meeting_people.mesh(pool, session_id)).people
+        assert not await take(pool, meeting.id, "gran")
+    await meeting_people.leave(pool, session_id, "kid", "tablet")
+
+    assert "kid" not in (await meeting_people.mesh(pool, session_id)).people
+    assert await take(pool, meeting.id, "gran")
+
+
+async def test_the_tabs_that_somebody_had_before_they_went_hold_no_place_when_they_are_back(pool: Pool) -> None:
+    session_id, worker = await book(pool), uuid4()
+    meeting = await meet(pool, session_id)
+    for tab in ("dead", "new"):
+        await meeting_people.take_place(pool, meeting.id, "kid", places=3, host_id="teach", tab=tab)
+        await visit(pool, worker, session_id, "kid", present=True)
+        if tab == "dead":
+            await visit(pool, worker, session_id, "kid", present=False)
+
+    await meeting_people.leave(pool, session_id, "kid", "new")
+
+    assert (await meeting_people.mesh(pool, session_id)).people == set()
+
+
+async def test_only_so_many_tabs_are_remembered_the_latest(pool: Pool) -> None:
+    meeting = await meet(pool, await book(pool))
+
+    for tab in range(MAX_TABS + 2):
+        await meeting_people.take_place(pool, meeting.id, "kid", places=3, host_id="teach", tab=str(tab))
+
+    tabs = await pool.fetchval("SELECT tabs FROM meeting_people")
+    assert tabs == [str(tab) for tab in reversed(range(2, MAX_TABS + 2))]
 
 
 async def test_where_the_provider_counts_everybody_gets_in(pool: Pool) -> None:

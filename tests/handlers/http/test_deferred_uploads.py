@@ -10,7 +10,6 @@ import pytest
 
 from domain.sweeper import Sweeper
 from tests.support.apps import App, running_app
-from tests.support.media import make
 from tests.support.sending import PNG, TUS, append, metadata, settled
 
 
@@ -18,11 +17,6 @@ from tests.support.sending import PNG, TUS, append, metadata, settled
 async def app(database: str) -> AsyncIterator[App]:
     async with running_app(database) as app:
         yield app
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return make(tmp_path_factory.mktemp("films") / "lesson.webm", seconds=3.0, live=True).read_bytes()
 
 
 async def begin(app: App, who: str, **fields: str) -> str:
@@ -71,23 +65,6 @@ async def test_a_length_that_cannot_be_is_refused(app: App) -> None:
     for wrong in ({"Upload-Defer-Length": "0"}, {"Upload-Defer-Length": "1", "Upload-Length": "5"}):
         sent = {**TUS, "Upload-Metadata": metadata(kind="document"), **wrong}
         assert (await app.call("kid", "POST", "/uploads", headers=sent)).error == "validation_failed"
-
-
-async def test_a_recording_that_broke_off_ends_with_what_has_come(app: App, film: bytes) -> None:
-    lesson = await app.book()
-    begun = await app.call("teach", "POST", f"/sessions/{lesson}/start-recording")
-    recording_id = begun.body["recordingId"]
-    path = await begin(app, "teach", kind="recording", session_id=str(lesson), recording_id=recording_id)
-    assert (await append(app, "teach", path, 0, film[: len(film) * 2 // 3])).status == 204
-    await Sweeper(app.uploads).sweep()
-    assert (await app.call("teach", "GET", path)).body["state"] == "uploading"
-    await app.pool.execute("UPDATE uploads SET expires_at = now() - $1::interval", timedelta(seconds=1))
-    await Sweeper(app.uploads).sweep()
-    file = await settled(app, id_of(path))
-    assert file["state"] == "ready", file["reason"]
-    assert 1.0 < file["seconds"] < 3.0
-    listed = await app.call("kid", "GET", f"/sessions/{lesson}/recordings")
-    assert (listed.body[0]["id"], listed.body[0]["status"]) == (recording_id, "completed")
 
 
 async def test_any_other_file_that_broke_off_fails(app: App) -> None:

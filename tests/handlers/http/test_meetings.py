@@ -340,6 +340,26 @@ async def test_whoever_gives_the_pass_back_leaves_their_place_to_another(app: Ap
     assert (await app.call("kid2", "DELETE", f"/sessions/{lesson_id}/token")).status == 403
 
 
+async def test_a_pass_names_who_else_has_one_and_each_tab_gives_back_its_own(app: App) -> None:
+    lesson_id = await app.book()
+
+    async def come(who: str, tab: str) -> list[str]:
+        answer = await app.call(who, "POST", f"/sessions/{lesson_id}/token?tab={tab}")
+        assert answer.status == 200, answer
+        people: list[str] = answer.body["people"]
+        return people
+
+    assert await come("kid", "laptop") == []
+    assert await come("mum", "phone") == ["kid"]
+    assert await come("kid", "tablet") == ["mum"]
+    assert (await app.call("kid", "DELETE", f"/sessions/{lesson_id}/token?tab=laptop")).status == 204
+    assert await come("teach", "desk") == ["kid", "mum"]
+    assert (await app.call("kid", "DELETE", f"/sessions/{lesson_id}/token?tab=tablet")).status == 204
+    assert await come("teach", "desk") == ["mum"]
+    too_long = await app.call("kid", "POST", f"/sessions/{lesson_id}/token?tab={'x' * 65}")
+    assert (too_long.status, too_long.error) == (400, "validation_failed")
+
+
 async def test_one_registers_oneself_and_the_host_everybody(app: App) -> None:
     lesson_id = await app.book()
     meeting_id = await met(app, lesson_id)

@@ -1,0 +1,370 @@
+"""The film of a lesson: the host's page records what is seen and heard; what came of it is kept, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from array import array
+from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
+from typing import Any
+
+import aiohttp
+import av
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Dialog, Locator, Route, expect
+
+from tests.acceptance.conftest import NO_LIMITS, running
+from tests.acceptance.lessons import rest, until
+from tests.acceptance.videos import FLAGS, SECONDS, SMALL, STUDENT, TEACHER, Class, Gather, Viewer
+from tests.conftest import StartServer
+from tests.support.browsers import chromium
+from tests.support.servers import Server
+
+#: One browser, one server and one loop for all; each test has a lesson and windows of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+UPLOADS = re.compile(r"/uploads/[0-9a-f-]+$")
+
+
+@pytest.fixture(scope="module")
+def demo(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("demo"), 1, "--demo", DATABASE_URL=module_database, **NO_LIMITS) as (server,):
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cameras() -> AsyncIterator[Browser]:
+    async with chromium(*FLAGS) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def gather(cameras: Browser, demo: Server, start_server: StartServer) -> AsyncIterator[Gather]:
+    """As in test_video.py."""
+    started: list[Class] = []
+
+    async def start(workers: int = 0, **settings: str) -> Class:
+        servers = [await start_server("--demo", **settings) for _ in range(workers)] or [demo]
+        started.append(await Class.arrange(servers, cameras))
+        return started[-1]
+
+    yield start
+    for one in started:
+        await one.close()
+
+
+async def recordings(lesson: Class) -> list[dict[str, Any]]:
+    path = f"/sessions/{lesson.room_name}/recordings"
+    answer = await rest(lesson.servers[0].url, "GET", path, token=await lesson.token(TEACHER))
+    assert answer.status == 200, answer
+    found: list[dict[str, Any]] = answer.body
+    return found
+
+
+async def states(lesson: Class) -> list[str]:
+    return sorted(one["status"] for one in await recordings(lesson))
+
+
+async def come_to(lesson: Class, *expected: str) -> None:
+    """Wait until the lesson's recordings are these."""
+    seen: list[object] = []
+
+    async def are() -> bool:
+        seen[:] = await states(lesson)
+        return seen == sorted(expected)
+
+    await until(are, f"the recordings are {sorted(expected)}", SECONDS, seen=lambda: repr(seen))
+
+
+def watched(film: bytes) -> tuple[list[bytes], int]:
+    """A film's pictures, each as one picture of it looks, and how loud its loudest sound is, of 32767."""
+    with av.open(BytesIO(film), "r") as source:
+        pictures = [bytes(frame.reformat(64, 36, "gray").planes[0]) for frame in source.decode(video=0)]
+    resampler = av.AudioResampler(format="s16", layout="mono")
+    with av.open(BytesIO(film), "r") as source:
+        frames = [frame for heard in source.decode(audio=0) for frame in resampler.resample(heard)]
+    return pictures, max(abs(value) for frame in frames for value in array("h", bytes(frame.planes[0])))
+
+
+async def dialog_of(viewer: Viewer) -> Locator:
+    dialog = viewer.page.get_by_role("dialog", name="Recordings")
+    if not await dialog.is_visible():
+        await viewer.page.get_by_role("button", name="Recordings", exact=True).click()
+    return dialog
+
+
+async def press(viewer: Viewer, button: str) -> None:
+    """Start or stop it as the host does."""
+    dialog = await dialog_of(viewer)
+    await dialog.get_by_role("button", name=button).click()
+    await viewer.page.keyboard.press("Escape")
+
+
+async def begun(viewer: Viewer) -> list[str]:
+    """The films that this browser is sending."""
+    paths: list[str] = await viewer.page.evaluate(
+        "Object.keys(JSON.parse(localStorage.getItem('encounters.recording') ?? '{}'))"
+    )
+    return paths
+
+
+async def sends(lesson: Class, viewer: Viewer, *, more_than: int = 60_000, not_yet: tuple[str, ...] = ()) -> str:
+    """Wait until that much of a film has come from the window; its path."""
+    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
+    found: list[str] = []
+
+    async def come() -> bool:
+        for path in await begun(viewer):
+            answer = await rest(url, "GET", path, token=token)
+            if path not in not_yet and answer.status == 200 and answer.body["offset"] > more_than:
+                found[:] = [path]
+        return bool(found)
+
+    await until(come, "some of the film has come", SECONDS)
+    return found[0]
+
+
+async def record(lesson: Class, *, more_than: int = 60_000) -> str:
+    """Have the host's first window record; the path of the film."""
+    await press(lesson.viewers[0], "Start recording")
+    return await sends(lesson, lesson.viewers[0], more_than=more_than)
+
+
+async def in_the_video(lesson: Class) -> Viewer:
+    teacher = await lesson.enter(TEACHER)
+    await teacher.join_video()
+    return teacher
+
+
+def agree_to_leave(viewer: Viewer) -> list[str]:
+    """Say yes whenever the page asks whether to leave it; what it asked."""
+    asked: list[str] = []
+
+    async def accept(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        await dialog.accept()
+
+    viewer.page.on("dialog", accept)
+    return asked
+
+
+async def test_the_hosts_browser_records_the_lesson_and_sends_it_while_it_goes(gather: Gather) -> None:
+    lesson = await gather()
+    teacher, student = await in_the_video(lesson), await lesson.enter(STUDENT)
+    await student.join_video()
+    await teacher.sees(STUDENT)
+    await record(lesson)
+    await expect(student.page.locator("#recording")).to_be_visible()
+    await press(teacher, "Stop recording")
+    await come_to(lesson, "completed")
+    (film,) = await recordings(lesson)
+    assert film["mime_type"] == "video/webm"
+    assert film["duration_seconds"] >= 2
+    async with aiohttp.ClientSession() as http, http.get(film["url"]) as response:
+        pictures, loudest = await asyncio.to_thread(watched, await response.read())
+    assert len(set(pictures)) > 5, "they move"
+    assert loudest > 300, "the microphones that beep are heard"
+
+
+async def test_nothing_is_recorded_where_no_page_would_record_it(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await lesson.enter(TEACHER)
+    await press(teacher, "Start recording")
+    dialog = await dialog_of(teacher)
+    await expect(dialog.locator("#recordings-problem")).to_contain_text("Join the video to record")
+    assert await recordings(lesson) == []
+    # An app of theirs may start one: then it is said what is missing.
+    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
+    await rest(url, "POST", f"/sessions/{lesson.room_name}/start-recording", token=token)
+    await expect(dialog.locator("#film")).to_contain_text("This page does not record")
+    await teacher.page.keyboard.press("Escape")
+    await teacher.join_video()
+    await sends(lesson, teacher)
+    await expect(teacher.page.locator("#film")).to_have_text("")
+
+
+async def test_a_browser_that_cannot_record_stops_the_recording_and_says_so(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await in_the_video(lesson)
+    await teacher.page.evaluate("void (MediaRecorder.prototype.start = () => { throw new Error('No encoder.'); })")
+    await press(teacher, "Start recording")
+    await expect(teacher.page.locator("#toasts")).to_contain_text("The recording was stopped: No encoder.")
+    await expect(teacher.page.locator("#recording")).to_be_hidden()
+    await expect((await dialog_of(teacher)).locator("#film")).to_contain_text("The recording was stopped: No encoder.")
+    assert await states(lesson) == ["processing"]
+
+
+async def test_a_film_that_the_server_refuses_stops_the_recording_and_says_so(gather: Gather) -> None:
+    lesson = await gather(workers=1, UPLOAD_QUOTA_BYTES="1000000")
+    teacher = await in_the_video(lesson)
+    await press(teacher, "Start recording")
+    await expect(teacher.page.locator("#toasts")).to_contain_text("All your files together may take")
+    await expect(teacher.page.locator("#recording")).to_be_hidden()
+    teacher.forget_the_network()
+
+
+async def test_a_film_that_has_all_the_bytes_it_may_have_goes_on_in_another_part(gather: Gather) -> None:
+    lesson = await gather(workers=1, MAX_RECORDING_BYTES="400000")
+    teacher = await in_the_video(lesson)
+    first = await record(lesson, more_than=1)
+    await sends(lesson, teacher, more_than=1, not_yet=(first,))
+    await expect(teacher.page.locator("#recording")).to_be_visible()
+
+    async def parts() -> bool:
+        found = await states(lesson)
+        return "completed" in found and "recording" in found
+
+    await until(parts, "one part can be watched, and it goes on", SECONDS)
+    assert "failed" not in await states(lesson)
+    teacher.forget_the_network()  # its pieces are large beside the limit: one of them was cut off
+
+
+async def test_a_page_that_is_reloaded_goes_on_recording_and_nothing_is_lost(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await in_the_video(lesson)
+    asked = agree_to_leave(teacher)
+    first = await record(lesson)
+    await teacher.page.reload()
+    await sends(lesson, teacher, not_yet=(first,))
+    assert asked == ["beforeunload"]
+    await come_to(lesson, "completed", "recording")
+    await press(teacher, "Stop recording")
+    await come_to(lesson, "completed", "completed")
+
+
+async def test_another_tab_goes_on_when_the_one_that_records_is_closed(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await in_the_video(lesson)
+    first = await record(lesson)
+    another = await lesson.enter(TEACHER, of=teacher)
+    await another.join_video()
+    await expect(another.page.locator("#film")).to_contain_text("Another page of yours records")
+    assert await begun(another) == [first]
+    await teacher.page.close()  # nothing is asked, and nothing said
+    await sends(lesson, another, not_yet=(first,))
+    await press(another, "Stop recording")
+    await come_to(lesson, "completed", "completed")
+    another.forget_the_network()
+
+
+async def test_after_the_stop_the_page_is_not_left_unasked_until_all_is_sent(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await in_the_video(lesson)
+    await record(lesson)
+    gate = asyncio.Event()
+
+    async def wait(route: Route) -> None:
+        await gate.wait()
+        await route.continue_()
+
+    await teacher.page.route(UPLOADS, wait)
+    await press(teacher, "Stop recording")
+    await expect(teacher.page.locator("#film")).to_contain_text(re.compile("is being sent: .* to go"))
+    asked = asyncio.get_running_loop().create_future()
+
+    async def stay(dialog: Dialog) -> None:
+        await dialog.dismiss()
+        if not asked.done():
+            asked.set_result(dialog.type)
+
+    teacher.page.on("dialog", stay)
+    await teacher.page.evaluate("setTimeout(() => location.assign('/'))")
+    assert await asyncio.wait_for(asked, SECONDS) == "beforeunload"
+    gate.set()
+    await come_to(lesson, "completed")
+    await expect(teacher.page.locator("#film")).to_be_hidden()
+
+
+async def test_a_tab_closed_right_after_the_stop_costs_nothing_of_what_came(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await in_the_video(lesson)
+    await record(lesson)
+    await teacher.page.route(UPLOADS, lambda route: route.abort())
+    await press(teacher, "Stop recording")
+    await expect(teacher.page.locator("#film")).to_contain_text("is being sent")
+    await teacher.page.close()
+    teacher.forget_the_network()
+    again = await lesson.enter(TEACHER, of=teacher)
+    await come_to(lesson, "completed")
+    await again.join_video()
+    assert await states(lesson) == ["completed"], "what was stopped does not start again"
+
+
+async def test_who_leaves_the_lesson_stops_the_recording_and_sends_the_rest(gather: Gather) -> None:
+    lesson = await gather()
+    teacher, student = await in_the_video(lesson), await lesson.enter(STUDENT)
+    await record(lesson)
+    await expect(student.page.locator("#recording")).to_be_visible()
+    await teacher.page.get_by_role("button", name="Leave the lesson").click()
+    await expect(student.page.locator("#recording")).to_be_hidden()
+    await expect(teacher.page.locator("#entry")).to_be_visible(timeout=15_000)
+    await come_to(lesson, "completed")
+
+
+async def test_who_leaves_the_video_stops_the_recording_and_is_told(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await in_the_video(lesson)
+    await record(lesson)
+    await teacher.page.get_by_role("button", name="Leave video").click()
+    await expect(teacher.page.locator("#toasts")).to_contain_text("stopped, as you have left the video")
+    await expect(teacher.page.locator("#recording")).to_be_hidden()
+    await come_to(lesson, "completed")
+
+
+async def test_a_stop_needs_no_more_than_the_news_of_it(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await in_the_video(lesson)
+    await record(lesson)
+    await teacher.page.route(re.compile("/recordings"), lambda route: route.abort())
+    await press(teacher, "Stop recording")
+    await come_to(lesson, "completed")
+    teacher.forget_the_network()
+
+
+async def test_a_browser_that_wants_a_click_first_is_clicked_before_it_records(gather: Gather) -> None:
+    unheard = """
+        window.AudioContext = class extends AudioContext {
+          constructor(...options) {
+            super(...options);
+            if (!window.clicked) super.suspend();
+          }
+          resume() { return window.clicked ? super.resume() : new Promise(() => {}); }
+        };
+        addEventListener("pointerdown", () => { window.clicked = true; }, true);
+    """
+    lesson = await gather()
+    teacher = await lesson.enter(TEACHER, script=SMALL + unheard)
+    await teacher.join_video()
+    await teacher.page.evaluate("window.clicked = false")  # as after a reload
+    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
+    await rest(url, "POST", f"/sessions/{lesson.room_name}/start-recording", token=token)
+    await expect(teacher.page.locator("#toasts")).to_contain_text("Click anywhere in this page")
+    await teacher.page.locator("#lesson-title").click()
+    await sends(lesson, teacher)
+
+
+async def test_a_recording_that_is_stopped_elsewhere_ends_the_film_too(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await in_the_video(lesson)
+    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
+    await record(lesson)
+    stopped = await rest(url, "POST", f"/sessions/{lesson.room_name}/stop-recording?end=false", token=token)
+    assert stopped.status == 200, stopped
+    await come_to(lesson, "completed")
+    assert await begun(teacher) == []
+
+
+async def test_the_film_goes_on_when_the_server_was_away(gather: Gather, start_server: StartServer) -> None:
+    lesson = await gather(workers=1)
+    teacher = await in_the_video(lesson)
+    path = await record(lesson)
+    assert await lesson.servers[0].stop() == 0
+    await expect(teacher.page.locator("#connection")).not_to_have_text("Connected")
+    await start_server("--demo", PORT=str(lesson.servers[0].port))
+    await teacher.is_connected()
+    assert await sends(lesson, teacher, more_than=200_000) == path
+    await press(teacher, "Stop recording")
+    await come_to(lesson, "completed")
+    teacher.forget_the_network()

@@ -1,0 +1,200 @@
+// A film on its way, without a browser: what is sent of it, and what is not tried again.
+import assert from "node:assert/strict";
+import test from "node:test";
+
+globalThis.localStorage = { kept: new Map(), getItem: (key) => localStorage.kept.get(key) ?? null, setItem: (key, value) => localStorage.kept.set(key, value) };
+globalThis.location ??= { href: "http://127.0.0.1/" };
+
+/** Web Locks of one browser, as far as films need them. */
+const held = new Set();
+const locks = {
+  async request(name, { ifAvailable }, act) {
+    if (ifAvailable && held.has(name)) return act(null);
+    held.add(name);
+    return Promise.resolve(act({ name })).finally(() => held.delete(name));
+  },
+  query: async () => ({ held: [...held].map((name) => ({ name })) }),
+};
+Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
+
+const { announceFilm, endWhatWasLeft, hold, isHeld, openSender } = await import("../../static/films.js");
+
+const settle = () => new Promise((resolve) => { setTimeout(resolve, 1); });
+const KEY = "encounters.recording";
+const PATH = "/uploads/1";
+const token = () => "t";
+const open = () => JSON.parse(localStorage.getItem(KEY) ?? "{}");
+const answer = (status, headers = {}, error = "") => new Response(status < 300 ? null : JSON.stringify({ error, message: error, status_code: status }), { status, headers });
+
+/**
+ * A server that takes one film, and refuses what the real one refuses. `trouble(number, method)` answers a request with a
+ * status, or breaks it off "before" or "after" it was done; "half" of the bytes come.
+ */
+function server(trouble = () => null, { most = Infinity } = {}) {
+  const there = { bytes: "", length: null, deleted: false, announced: [], requests: [] };
+  globalThis.fetch = async (_path, { method, headers, body }) => {
+    there.requests.push({ method, headers });
+    const wrong = trouble(there.requests.length, method, there);
+    if (wrong === "before") throw new TypeError("cut");
+    if (typeof wrong === "number") return answer(wrong, {}, "refused");
+    if (Array.isArray(wrong)) return answer(wrong[0], {}, wrong[1]);
+    if (method === "POST") {
+      there.announced.push(headers["Upload-Metadata"]);
+      if (wrong === "after") throw new TypeError("cut");
+      return answer(201, { Location: PATH });
+    }
+    if (there.deleted) return answer(404, {}, "upload_not_found");
+    if (method === "DELETE") {
+      there.deleted = true;
+      return answer(204);
+    }
+    if (method === "PATCH") {
+      if (Number(headers["Upload-Offset"]) !== there.bytes.length) return answer(409, {}, "offset_mismatch");
+      let text = body ? await body.text() : "";
+      if (wrong === "half") text = text.slice(0, text.length / 2);
+      if (there.length !== null) return answer(204, { "Upload-Offset": String(there.bytes.length) });
+      there.bytes += text;
+      if (there.bytes.length > most) {
+        there.bytes = there.bytes.slice(0, most);
+        there.length = most;
+        return answer(413, {}, "file_too_large");
+      }
+      if (wrong !== "half" && headers["Upload-Length"]) {
+        assert.equal(body, undefined, "the length is said when all bytes have come");
+        if (Number(headers["Upload-Length"]) < there.bytes.length) return answer(400, {}, "upload_too_short");
+        there.length = Number(headers["Upload-Length"]);
+      }
+    }
+    if (wrong === "after" || wrong === "half") throw new TypeError("cut");
+    const length = there.length === null ? {} : { "Upload-Length": String(there.length) };
+    return answer(method === "HEAD" ? 200 : 204, { "Upload-Offset": String(there.bytes.length), ...length });
+  };
+  return there;
+}
+
+const sender = () => openSender({ token, path: PATH, owner: { userId: "u", ref: "r" }, wait: async () => {} });
+
+async function sendAll(film) {
+  for (const piece of ["one ", "two ", "", "three ", "four"]) {
+    film.add(new Blob([piece]));
+    await settle();
+  }
+  film.end();
+  await film.done;
+}
+
+test("a film arrives whole and in order, whatever happens on the way", async () => {
+  const every = (n, what) => (number) => (number % n === 0 ? what : null);
+  for (const trouble of [() => null, every(3, "before"), every(3, "after"), every(3, "half"), every(5, 503), every(3, [409, "offset_mismatch"]), every(3, 423)]) {
+    const there = server(trouble);
+    await sendAll(sender());
+    assert.equal(there.bytes, "one two three four");
+    assert.equal(there.length, 18);
+    assert.deepEqual(open(), {}, "nothing is left to be ended");
+  }
+});
+
+test("what is left of a film is told until all of it has come", async () => {
+  let away = true;
+  server(() => (away ? "before" : null));
+  const film = openSender({ token, path: PATH, owner: {}, wait: settle });
+  film.add(new Blob(["12345"]));
+  film.end();
+  await settle();
+  assert.equal(film.left(), 5);
+  away = false;
+  await film.done;
+  assert.equal(film.left(), 0);
+});
+
+test("a film of which nothing was made is given up", async () => {
+  const there = server();
+  const film = sender();
+  film.end();
+  await film.done;
+  assert.ok(there.deleted);
+  assert.equal(there.bytes, "");
+});
+
+for (const [status, error] of [[400, "x"], [403, "x"], [404, "upload_not_found"], [409, "recording_has_file"], [410, "x"], [412, "tus_version"], [413, "quota_exceeded"], [415, "x"]]) {
+  test(`what is refused with ${status} ${error} is not sent again`, async () => {
+    const there = server(() => [status, error]);
+    await assert.rejects(announceFilm({ token, about: {}, wait: async () => {} }), { status, code: error });
+    assert.equal(there.requests.length, 1);
+    const film = sender();
+    film.add(new Blob(["x"]));
+    await assert.rejects(film.done, { status });
+    assert.equal(there.requests.length, 2);
+  });
+}
+
+test("an announcement whose answer is lost is made again by the same page", async () => {
+  const there = server((number) => (number === 1 ? "after" : null));
+  assert.equal(await announceFilm({ token, about: { recording_id: "r" }, wait: async () => {} }), PATH);
+  assert.equal(there.announced.length, 2);
+  assert.equal(there.announced[0], there.announced[1]);
+  assert.match(there.announced[0], /page \S+/);
+});
+
+test("a film that may not be larger says so, and how far it came", async () => {
+  const there = server(() => null, { most: 6 });
+  const film = sender();
+  film.add(new Blob(["four"]));
+  await settle();
+  film.add(new Blob(["five5"]));
+  await assert.rejects(film.done, { code: "file_too_large" });
+  assert.equal(there.bytes.length, 6);
+  assert.equal(film.sent(), 4);
+});
+
+test("a film that the server took for ended is not sent for ever", async () => {
+  const there = server();
+  const film = sender();
+  film.add(new Blob(["one"]));
+  await settle();
+  there.length = 3;
+  film.add(new Blob(["two"]));
+  await assert.rejects(film.done, { code: "film_ended" });
+  assert.equal(there.bytes, "one");
+});
+
+test("what a page that is gone has left open is ended with what came, by who records the same lesson", async () => {
+  const there = server();
+  there.bytes = "what came";
+  localStorage.setItem(KEY, JSON.stringify({ [PATH]: { userId: "u", ref: "r" } }));
+  for (const other of [{ userId: "another", ref: "r" }, { userId: "u", ref: "another" }]) await endWhatWasLeft({ token, ...other });
+  assert.equal(there.requests.length, 0);
+  await endWhatWasLeft({ token, userId: "u", ref: "r" });
+  assert.equal(there.length, 9);
+  assert.deepEqual(open(), {});
+});
+
+test("what could not be ended is ended later, and what is there no more is forgotten", async () => {
+  localStorage.setItem(KEY, JSON.stringify({ [PATH]: { userId: "u", ref: "r" } }));
+  server(() => 503);
+  await endWhatWasLeft({ token, userId: "u", ref: "r" });
+  assert.deepEqual(Object.keys(open()), [PATH]);
+  server(() => 404);
+  await endWhatWasLeft({ token, userId: "u", ref: "r" });
+  assert.deepEqual(open(), {});
+});
+
+test("what a page of this browser still sends is not ended by another", async () => {
+  const there = server();
+  localStorage.setItem(KEY, JSON.stringify({ [PATH]: { userId: "u", ref: "r" } }));
+  const letGo = await hold(PATH);
+  assert.ok(await isHeld(PATH));
+  await endWhatWasLeft({ token, userId: "u", ref: "r" });
+  assert.equal(there.requests.length, 0);
+  letGo();
+  await settle();
+  assert.equal(await isHeld(PATH), false);
+});
+
+test("a store of the browser that is broken stops nothing", async () => {
+  localStorage.setItem(KEY, "{not JSON");
+  const there = server();
+  await endWhatWasLeft({ token, userId: "u", ref: "r" });
+  await sendAll(sender());
+  assert.equal(there.length, 18);
+});
