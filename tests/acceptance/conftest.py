@@ -147,8 +147,14 @@ def arrange() -> Arrange:
     return Lesson.arrange
 
 
+@pytest.fixture(scope="module")
+def module_files(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the module's servers keep files: who has a database has its files, too, or is not ready."""
+    return tmp_path_factory.mktemp("files").as_uri()
+
+
 @pytest.fixture
-async def start(tmp_path: Path, module_database: str) -> AsyncIterator[Start]:
+async def start(tmp_path: Path, module_database: str, module_files: str) -> AsyncIterator[Start]:
     """Starts servers of this test's own, on the module's database; at the end they are stopped.
 
     None of them may have logged an error, and those that run yet must end well.
@@ -156,7 +162,7 @@ async def start(tmp_path: Path, module_database: str) -> AsyncIterator[Start]:
     groups: list[list[Server]] = []
 
     async def start_them(count: int, *arguments: str, **settings: str) -> list[Server]:
-        own = {"DATABASE_URL": module_database, **settings}
+        own = {"DATABASE_URL": module_database, "STORAGE_URL": module_files, **settings}
         servers = several(tmp_path / f"servers-{len(groups)}", count, *arguments, **own)
         groups.append(servers)
         for server in servers:
