@@ -160,9 +160,10 @@ async def start(tmp_path: Path, module_database: str, module_files: str) -> Asyn
     None of them may have logged an error, and those that run yet must end well.
     """
     groups: list[list[Server]] = []
+    of_module = {"DATABASE_URL": module_database, "STORAGE_URL": module_files}
 
     async def start_them(count: int, *arguments: str, **settings: str) -> list[Server]:
-        own = {"DATABASE_URL": module_database, "STORAGE_URL": module_files, **settings}
+        own = settings if "DATABASE_URL" in settings else {**of_module, **settings}
         servers = several(tmp_path / f"servers-{len(groups)}", count, *arguments, **own)
         groups.append(servers)
         for server in servers:
