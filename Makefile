@@ -33,7 +33,7 @@ format: .venv/.installed-dev ## format the sources and fix what can be fixed
 
 test: .venv/.installed-dev setup ## all tests, on real services; ARGS="tests/store -k messages"
 	@$(BIN)/python -m tests.tools
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses $(TEST_PROCESSES) --dist loadfile)
 
 bench: .venv/.installed-dev setup ## measure against peers, about 40 minutes; writes docs/performance.md
 	$(BIN)/python -m bench $(ARGS)
