@@ -8,7 +8,7 @@ once was in, and there is no way to take somebody out of a running meeting but t
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,18 +21,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from meetings.external_ids import external_id
 from meetings.provider import (
-    DEFAULT_LINK_SECONDS,
     Ability,
     Attendee,
-    Link,
     Pass,
     Person,
     Provider,
-    Recording,
-    RecordingKey,
     Room,
     RoomSpec,
-    StartedRecording,
+    WithoutRecording,
     unsupported,
 )
 
@@ -131,7 +127,7 @@ class JitsiApp:
         return jwt.encode(claims, self.secret, "HS256")
 
 
-class Jitsi:
+class Jitsi(WithoutRecording):
     """The provider, for the Jitsi Meet at `domain` (a host, maybe with a port); without `app`, by plain links."""
 
     name = NAME
@@ -205,26 +201,3 @@ class Jitsi:
 
     async def permit(self, room: Room, person: Person) -> None:
         raise unsupported(NAME, "mute somebody in a running meeting")
-
-    async def start_recording(self, room: Room, instance_id: str) -> StartedRecording:
-        raise unsupported(NAME, "record")
-
-    async def stop_recording(self, room: Room, key: RecordingKey) -> None:
-        raise unsupported(NAME, "record")
-
-    async def find_recording(
-        self,
-        room: Room,
-        key: RecordingKey,
-        *,
-        since: datetime,
-        until: datetime | None = None,
-        others: Collection[str] = (),
-    ) -> Recording | None:
-        raise unsupported(NAME, "record")
-
-    async def recording_link(self, room: Room, key: RecordingKey, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
-        raise unsupported(NAME, "record")
-
-    async def delete_recording(self, room: Room, key: RecordingKey) -> None:
-        raise unsupported(NAME, "record")

@@ -6,7 +6,7 @@ of that gets no more signals. The host's browser records.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, Protocol
@@ -15,19 +15,14 @@ from meetings import ice
 from meetings.external_ids import external_id
 from meetings.ice import IceServer
 from meetings.provider import (
-    DEFAULT_LINK_SECONDS,
     Ability,
     Attendee,
-    Link,
     Pass,
     Person,
     Provider,
-    Recording,
-    RecordingKey,
     Room,
     RoomSpec,
-    StartedRecording,
-    unsupported,
+    WithoutRecording,
 )
 
 NAME: Final = "peer"
@@ -54,7 +49,7 @@ async def opened(options: Options) -> AsyncIterator[Provider]:
     yield Peer(options.ice_servers)
 
 
-class Peer:
+class Peer(WithoutRecording):
     """The provider. `ice_servers`: how the browsers find each other, and relays for those who cannot."""
 
     name = NAME
@@ -98,26 +93,3 @@ class Peer:
 
     async def permit(self, room: Room, person: Person) -> None:
         return None
-
-    async def start_recording(self, room: Room, instance_id: str) -> StartedRecording:
-        raise unsupported(NAME, "record")
-
-    async def stop_recording(self, room: Room, key: RecordingKey) -> None:
-        raise unsupported(NAME, "record")
-
-    async def find_recording(
-        self,
-        room: Room,
-        key: RecordingKey,
-        *,
-        since: datetime,
-        until: datetime | None = None,
-        others: Collection[str] = (),
-    ) -> Recording | None:
-        raise unsupported(NAME, "record")
-
-    async def recording_link(self, room: Room, key: RecordingKey, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
-        raise unsupported(NAME, "record")
-
-    async def delete_recording(self, room: Room, key: RecordingKey) -> None:
-        raise unsupported(NAME, "record")

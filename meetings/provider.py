@@ -308,3 +308,32 @@ def unsupported(provider: str, act: str) -> NotSupported:
 def link_seconds(seconds: int) -> int:
     """`seconds` within what a link may live."""
     return max(1, min(seconds, MAX_LINK_SECONDS))
+
+
+class WithoutRecording:
+    """The acts of `record` for providers that do not have it: the host's browser records."""
+
+    name: str
+
+    async def start_recording(self, room: Room, instance_id: str) -> StartedRecording:
+        raise unsupported(self.name, "record")
+
+    async def stop_recording(self, room: Room, key: RecordingKey) -> None:
+        raise unsupported(self.name, "record")
+
+    async def find_recording(
+        self,
+        room: Room,
+        key: RecordingKey,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        others: Collection[str] = (),
+    ) -> Recording | None:
+        raise unsupported(self.name, "record")
+
+    async def recording_link(self, room: Room, key: RecordingKey, *, seconds: int = DEFAULT_LINK_SECONDS) -> Link:
+        raise unsupported(self.name, "record")
+
+    async def delete_recording(self, room: Room, key: RecordingKey) -> None:
+        raise unsupported(self.name, "record")
