@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
 
+from tests.acceptance import videos
 from tests.acceptance.lessons import Lesson, Person, Seat
+from tests.conftest import StartServer
+from tests.support.browsers import chromium
 from tests.support.postgres import Clusters, new_database, run_apart
 from tests.support.redis import RedisServer
 from tests.support.servers import Server
@@ -140,6 +145,36 @@ def server(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> It
     settings = {"DATABASE_URL": module_database, "BOOKING_CANCEL_NOTICE_MINUTES": "60", **NO_LIMITS}
     with running(tmp_path_factory.mktemp("server"), 1, **settings) as (server,):
         yield server
+
+
+@pytest.fixture(scope="module")
+def demo(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The demo, on one server for the whole module."""
+    with running(tmp_path_factory.mktemp("demo"), 1, "--demo", DATABASE_URL=module_database, **NO_LIMITS) as (server,):
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cameras() -> AsyncIterator[Browser]:
+    """A browser for the whole module, whose windows have cameras and microphones."""
+    async with chromium(*videos.FLAGS) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def gather(cameras: Browser, demo: Server, start_server: StartServer) -> AsyncIterator[videos.Gather]:
+    """Has a class: `gather()` on the module's server, or, where a test stops it or sets it up, on its own,
+    `gather(workers=2, **settings)`. At the end nothing may have gone wrong in anybody's console."""
+    started: list[videos.Class] = []
+
+    async def start(workers: int = 0, **settings: str) -> videos.Class:
+        servers = [await start_server("--demo", **settings) for _ in range(workers)] or [demo]
+        started.append(await videos.Class.arrange(servers, cameras))
+        return started[-1]
+
+    yield start
+    for one in started:
+        await one.close()
 
 
 @pytest.fixture

@@ -5,54 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 from array import array
-from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
 from typing import Any
 
 import aiohttp
 import av
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Dialog, Locator, Route, expect
+from playwright.async_api import Dialog, Locator, Route, expect
 
-from tests.acceptance.conftest import NO_LIMITS, running
 from tests.acceptance.lessons import rest, until
-from tests.acceptance.videos import FLAGS, SECONDS, SMALL, STUDENT, TEACHER, Class, Gather, Viewer
+from tests.acceptance.videos import SECONDS, SMALL, STUDENT, TEACHER, Class, Gather, Viewer
 from tests.conftest import StartServer
-from tests.support.browsers import chromium
-from tests.support.servers import Server
 
 #: One browser, one server and one loop for all; each test has a lesson and windows of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UPLOADS = re.compile(r"/uploads/[0-9a-f-]+$")
-
-
-@pytest.fixture(scope="module")
-def demo(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("demo"), 1, "--demo", DATABASE_URL=module_database, **NO_LIMITS) as (server,):
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cameras() -> AsyncIterator[Browser]:
-    async with chromium(*FLAGS) as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def gather(cameras: Browser, demo: Server, start_server: StartServer) -> AsyncIterator[Gather]:
-    """As in test_video.py."""
-    started: list[Class] = []
-
-    async def start(workers: int = 0, **settings: str) -> Class:
-        servers = [await start_server("--demo", **settings) for _ in range(workers)] or [demo]
-        started.append(await Class.arrange(servers, cameras))
-        return started[-1]
-
-    yield start
-    for one in started:
-        await one.close()
 
 
 async def recordings(lesson: Class) -> list[dict[str, Any]]:

@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Request, expect
+from playwright.async_api import Request, expect
 
-from tests.acceptance.conftest import NO_LIMITS, running
 from tests.acceptance.lessons import rest, until
-from tests.acceptance.videos import FLAGS, LOOK, PARENT, SECONDS, SMALL, STUDENT, TEACHER, Class, Gather
+from tests.acceptance.videos import LOOK, PARENT, SECONDS, SMALL, STUDENT, TEACHER, Class, Gather
 from tests.conftest import StartServer
-from tests.support.browsers import chromium
-from tests.support.servers import Server
 
 #: One browser, one server and one loop for all; each test has a lesson and windows of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def demo(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("demo"), 1, "--demo", DATABASE_URL=module_database, **NO_LIMITS) as (server,):
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cameras() -> AsyncIterator[Browser]:
-    async with chromium(*FLAGS) as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def gather(cameras: Browser, demo: Server, start_server: StartServer) -> AsyncIterator[Gather]:
-    """Has a class: `gather()` on the module's server, or, where a test stops it or sets it up, on its own,
-    `gather(workers=2, **settings)`. At the end nothing may have gone wrong in anybody's console."""
-    started: list[Class] = []
-
-    async def start(workers: int = 0, **settings: str) -> Class:
-        servers = [await start_server("--demo", **settings) for _ in range(workers)] or [demo]
-        started.append(await Class.arrange(servers, cameras))
-        return started[-1]
-
-    yield start
-    for one in started:
-        await one.close()
 
 
 def gives_back(request: Request) -> bool:
