@@ -1,6 +1,7 @@
 /** Sending the file of a recording: choosing it, how far it has come, and going on after a reload. */
 
 import { byId, setText } from "./dom.js";
+import { keep, kept } from "./storage.js";
 import { giveUp, isOver, sendFile } from "./uploads.js";
 import { fileSize } from "./words.js";
 
@@ -32,9 +33,9 @@ export function openSending(acts) {
   const key = () => `encounters.upload.${acts.getState().session.id}.${acts.getState().me.userId}`;
   /** What was begun, and may go on: {path, recordingId, name, size, lastModified}. */
   const begun = {
-    get: () => JSON.parse(localStorage.getItem(key()) ?? "null"),
-    set: (upload) => localStorage.setItem(key(), JSON.stringify(upload)),
-    clear: () => localStorage.removeItem(key()),
+    get: () => kept("localStorage", key()),
+    set: (upload) => keep("localStorage", key(), upload),
+    clear: () => keep("localStorage", key(), null),
   };
 
   const say = (sentence) => {
