@@ -161,7 +161,7 @@ class Uploads:
         quota = self.settings.quota_bytes
         file_id = new_id()
         details = dict(admission.details) if admission else {}
-        if length is None and purpose == "recording":
+        if length is None and expiry is None and purpose == "recording":
             details[rules.FILM] = True
         with translated():
             async with self.pool.acquire() as connection, connection.transaction():

@@ -108,17 +108,22 @@ async def judge(connection: Connection, asked: Sequence[tuple[UUID, str]], rule:
     ]
 
 
-async def lock_people(connection: Connection, session_ids: Sequence[UUID], user_ids: Sequence[str]) -> None:
+async def lock_people(
+    connection: Connection, session_ids: Sequence[UUID], user_ids: Sequence[str]
+) -> set[tuple[UUID, str]]:
     """Take the rows of those who are known in their sessions, in one order: two workers never wait for each other in a
-    ring, and the same person coming here and leaving there is decided one after the other."""
-    await connection.execute(
+    ring, and the same person coming here and leaving there is decided one after the other. Answers whose rows are held
+    now: whoever became known just then is not among them, and their row is not to be written before the commit."""
+    rows = await connection.fetch(
         """
-        SELECT FROM session_participants JOIN unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
+        SELECT session_id, user_id
+        FROM session_participants JOIN unnest($1::uuid[], $2::text[]) AS i (session_id, user_id)
         USING (session_id, user_id) ORDER BY session_id, user_id FOR NO KEY UPDATE
         """,
         session_ids,
         user_ids,
     )
+    return {(row["session_id"], row["user_id"]) for row in rows}
 
 
 # In the order of the index of open visits, so that no plan prefers another one that holds nothing else. Whom it leaves

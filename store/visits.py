@@ -159,11 +159,11 @@ async def _each_or_all(
 async def _record_known(pool: Pool, worker_id: UUID, changes: Sequence[Change]) -> _Outcomes:
     """Changes of people who have been in the session before. Who leaves and was never known is gone all the same."""
     async with pool.acquire() as connection, connection.transaction():
-        await lock_people(connection, *_columns(changes))
-        outcomes = await _write(connection, worker_id, changes)
+        held = await lock_people(connection, *_columns(changes))
+        outcomes = await _write(connection, worker_id, [one for one in changes if (one.session_id, one.user_id) in held])
     for change in changes:
         key = (change.session_id, change.user_id)
-        if key not in outcomes and not change.present:
+        if key not in held and not change.present:
             outcomes[key] = _never_here(change)
     return outcomes
 

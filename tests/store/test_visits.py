@@ -227,6 +227,27 @@ async def test_workers_that_record_the_same_people_at_once_agree_on_every_turn(p
                 assert await is_online(pool, session_id, user_id) == (len(turns) % 2 == 1)
 
 
+async def test_who_comes_for_the_first_time_while_others_rows_are_waited_for_is_not_written_out_of_turn(
+    pool: Pool,
+) -> None:
+    """Whose row was not there to be locked in its turn is not waited for while others' rows are held: two workers that
+    did so would wait for each other."""
+    session_id = await book(pool)
+    await comes(pool, A, session_id, "teach")
+    leaving = [Change(session_id=session_id, user_id=user_id, present=False) for user_id in ("kid", "teach")]
+    async with pool.acquire() as other, pool.acquire() as another, another.transaction():
+        async with other.transaction():
+            await other.execute("SELECT FROM session_participants FOR NO KEY UPDATE")
+            left = asyncio.create_task(recorded(pool, A, leaving))
+            await until_somebody_waits(pool)
+            await comes(pool, B, session_id, "kid")
+            await another.execute("SELECT FROM session_participants WHERE user_id = 'kid' FOR NO KEY UPDATE")
+        async with asyncio.timeout(10):
+            kid, teach = await left
+    assert (kid.turned, teach.turned, teach.online) == (False, True, False)
+    assert await is_online(pool, session_id, "kid")
+
+
 async def test_a_new_worker_has_no_lease_and_then_renews_it(pool: Pool) -> None:
     assert await visits.renew_lease(pool, C) is False
     assert await visits.renew_lease(pool, C) is True
@@ -300,9 +321,7 @@ async def test_two_reapers_of_two_workers_tell_of_one_person_once(pool: Pool) ->
         await until_somebody_waits(pool)
         await expire(pool, B)
         second = asyncio.create_task(visits.close_expired(pool))
-        async with asyncio.timeout(10):
-            while await pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") < 2:
-                pass
+        await until_somebody_waits(pool, 2)
     told = [*(await first), *(await second)]
     assert [(o.user_id, o.online, o.version) for o in told] == [("kid", False, 2)]
 

@@ -276,14 +276,16 @@ async def test_a_client_that_reads_no_answer_before_it_has_sent_everything_gets_
     assert await small.pool.fetchval("SELECT count(*) FROM files WHERE state <> 'failed'") == 0
 
 
-async def test_a_files_type_its_limit_and_what_came_are_said(small: App) -> None:
+async def test_a_files_type_its_limit_and_what_came_are_said_and_nothing_of_it_is_kept(small: App) -> None:
     path = f"/sessions/{await small.book()}/recordings"
     body = part("file", b"OggS" + bytes(LIMIT), "x.ogg") + END
-    answer = await small.call("teach", "POST", path, data=BytesIO(body), headers=FORM)
-    assert (answer.status, answer.error) == (413, "file_too_large")
-    assert answer.body["message"] == "An audio file (OGG) may have at most 1 MB; this one came in a form of 1.1 MB."
-    answer = await small.call("teach", "POST", path, data=pieces(body), headers=FORM)
-    assert answer.body["message"] == "An audio file (OGG) may have at most 1 MB; this one has more."
+    for data, came in ((BytesIO(body), "came in a form of 1.1 MB"), (pieces(body), "has more")):
+        answer = await small.call("teach", "POST", path, data=data, headers=FORM)
+        said = f"An audio file (OGG) may have at most 1 MB; this one {came}."
+        assert (answer.status, answer.error, answer.body["message"]) == (413, "file_too_large", said)
+        row = await small.pool.fetchrow("DELETE FROM files RETURNING state, reason")
+        assert row is not None
+        assert tuple(row) == ("failed", said)
 
 
 async def test_a_form_that_trickles_in_is_refused(app: App, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
