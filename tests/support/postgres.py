@@ -35,6 +35,11 @@ TEMPLATE = "encounters_template"
 #: Postgres refuses to run as root; every system has this user.
 UNPRIVILEGED = "nobody"
 
+#: Where a test's data lies: in memory where there is plenty, since a database of its own for each test is some hundred
+#: files that live for a moment.
+MEMORY = Path("/dev/shm")
+PLENTY_BYTES = 4 * 1024**3
+
 #: A test's data need not outlive the machine. Every commit still reaches the kernel before it is
 #: acknowledged, so what a killed Postgres has promised is there when it comes back.
 OPTIONS = {
@@ -63,6 +68,11 @@ def version_asked_for() -> int | None:
     return int(asked)
 
 
+def folder_of_clusters() -> Path | None:
+    """Where clusters keep their data; None: where temporary files lie."""
+    return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= PLENTY_BYTES else None
+
+
 class Cluster:
     """One cluster in a temporary folder, reached over TCP on loopback. Stops and starts on the same port."""
 
@@ -70,7 +80,7 @@ class Cluster:
         self.version = version
         self.port = free_port()
         self._binaries = binaries(version)
-        self._folder = Path(tempfile.mkdtemp(prefix=f"encounters-pg{version}-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"encounters-pg{version}-", dir=folder_of_clusters()))
         self._data = self._folder / "data"
         self._user = self._give_to_unprivileged() if os.geteuid() == 0 else None
         self._initialise()
@@ -193,7 +203,7 @@ def new_database(clusters: Clusters, version: int = version_asked_for() or NEWES
     """A migrated, empty database for a whole module, as its DSN."""
     template, cluster = clusters.template(version), clusters.cluster(version)
     name = f"test_{uuid.uuid4().hex}"
-    run_apart(run_sql(cluster, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    run_apart(clone(cluster, template, name))
     try:
         yield cluster.dsn(name)
     finally:
@@ -204,11 +214,17 @@ def new_database(clusters: Clusters, version: int = version_asked_for() or NEWES
 async def cloned_database(cluster: Cluster, template: str) -> AsyncIterator[str]:
     """A fresh copy of `template`, as its DSN; dropped at the end, whoever is still connected."""
     name = f"test_{uuid.uuid4().hex}"
-    await run_sql(cluster, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await clone(cluster, template, name)
     try:
         yield cluster.dsn(name)
     finally:
         await run_sql(cluster, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def clone(cluster: Cluster, template: str, name: str) -> None:
+    """Make the database `name` as a copy of `template`: file by file, which costs a third of the copy through the
+    write-ahead log that is the default."""
+    await run_sql(cluster, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
 
 
 async def run_sql(cluster: Cluster, statement: str) -> None:
