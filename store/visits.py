@@ -160,7 +160,8 @@ async def _record_known(pool: Pool, worker_id: UUID, changes: Sequence[Change]) 
     """Changes of people who have been in the session before. Who leaves and was never known is gone all the same."""
     async with pool.acquire() as connection, connection.transaction():
         held = await lock_people(connection, *_columns(changes))
-        outcomes = await _write(connection, worker_id, [one for one in changes if (one.session_id, one.user_id) in held])
+        theirs = [change for change in changes if (change.session_id, change.user_id) in held]
+        outcomes = await _write(connection, worker_id, theirs)
     for change in changes:
         key = (change.session_id, change.user_id)
         if key not in held and not change.present:
