@@ -78,20 +78,27 @@ async def running_app(dsn: str, *, demo_secret: str | None = None, **changes: An
 
 async def contents(pool: Pool) -> dict[str, list[str]]:
     """Everything that stands in the database, but for what comes and goes by itself: to see that nothing changed."""
-    tables = (
-        *("bookings", "sessions", "session_messages", "session_events", "session_participants", "session_visits"),
-        *("message_reactions", "session_waiters"),
-        *("availability_slots", "availability_series", "reviews", "allocations", "audit_log", "calendar_links"),
-        *("courses", "enrollments"),
-        *("files", "file_usage"),
-        *("recordings", "recording_consents", "course_content", "content_views", "content_progress"),
-        *("content_comments", "content_likes"),
-        *("notifications", "notification_recipients", "notification_handouts"),
-        *("whiteboards", "whiteboard_elements"),
-        *("meetings", "meeting_people", "provider_recordings"),
-    )
-    found = {}
-    for table in (*tables, "users"):
-        rows = await pool.fetch(f"SELECT t::text AS row FROM {table} t ORDER BY 1")
-        found[table] = [row["row"] for row in rows]
+    found: dict[str, list[str]] = {}
+    for row in await pool.fetch(_CONTENTS):
+        found.setdefault(row["table"], []).append(row["row"])
     return found
+
+
+_TABLES = (
+    *("users", "bookings", "sessions", "session_messages", "session_events", "session_participants", "session_visits"),
+    *("message_reactions", "session_waiters"),
+    *("availability_slots", "availability_series", "reviews", "allocations", "audit_log", "calendar_links"),
+    *("courses", "enrollments"),
+    *("files", "file_usage"),
+    *("recordings", "recording_consents", "course_content", "content_views", "content_progress"),
+    *("content_comments", "content_likes"),
+    *("notifications", "notification_recipients", "notification_handouts"),
+    *("whiteboards", "whiteboard_elements"),
+    *("meetings", "provider_recordings"),
+    "(SELECT meeting_id, user_id, came_at, tabs FROM meeting_people)",  # how often the provider put them out is its own
+)
+_CONTENTS = f"""
+    SELECT * FROM ({" UNION ALL ".join(f"SELECT '{table}', t::text FROM {table} t" for table in _TABLES)})
+        AS everything ("table", row)
+    ORDER BY 1, 2
+"""
