@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import jwt
 import pytest
+import pytest_asyncio
 
 from handlers.http import sessions
 from handlers.http.routes import Route, demo_routes, routes
 from tests.support.apps import Answer, App, contents, running_app
 from tests.support.families import SECRET_WORDS, Family, body_for, fill, form_for, make_family, parameters
 from tests.support.lessons import STRANGERS
+from tests.support.postgres import Clusters, new_database
 from tests.support.tokens import SECRET, mint
 
 PRIVATE: Final = [route for route in routes() if not route.public]
@@ -53,6 +55,24 @@ async def ours(app: App) -> Family:
     return await make_family(app, student="kid2", teacher="teach2", parent="mum2")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_app(clusters: Clusters) -> AsyncIterator[App]:
+    """An application for all tests in which nothing changes."""
+    with new_database(clusters) as database:
+        async with running_app(database) as app:
+            yield app
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_theirs(shared_app: App) -> Family:
+    return await make_family(shared_app, student="kid", teacher="teach", parent="gran")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_ours(shared_app: App) -> Family:
+    return await make_family(shared_app, student="kid2", teacher="teach2", parent="mum2")
+
+
 def methods(route: Route) -> tuple[str, ...]:
     return ("GET", "HEAD") if route.method == "GET" else (route.method,)
 
@@ -68,22 +88,27 @@ def assert_refused(answer: Answer, theirs: Family, *statuses: int) -> None:
         assert secret not in said, answer
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("route", WITH_PARAMETERS, ids=named)
-async def test_another_familys_ids_open_nothing(app: App, ours: Family, theirs: Family, route: Route) -> None:
-    before = await contents(app.pool)
+async def test_another_familys_ids_open_nothing(
+    shared_app: App, shared_ours: Family, shared_theirs: Family, route: Route
+) -> None:
+    before = await contents(shared_app.pool)
     for who in STRANGERS:
         for method in methods(route):
-            answer = await app.call(who, method, fill(route, theirs), body_for(route))
-            assert_refused(answer, theirs, 403, 404)
-            by_name = fill(route, theirs).replace(f"/sessions/{theirs.lesson_id}", f"/sessions/{theirs.room_name}")
-            refused = await app.call(who, method, by_name, body_for(route))
+            answer = await shared_app.call(who, method, fill(route, shared_theirs), body_for(route))
+            assert_refused(answer, shared_theirs, 403, 404)
+            by_name = fill(route, shared_theirs).replace(
+                f"/sessions/{shared_theirs.lesson_id}", f"/sessions/{shared_theirs.room_name}"
+            )
+            refused = await shared_app.call(who, method, by_name, body_for(route))
             assert refused.status in (403, 404), refused
     # One's own lesson does not lead to what is another's.
     if len(parameters(route.path)) > 1:
         for who in STRANGERS:
-            answer = await app.call(who, route.method, fill(route, ours, theirs), body_for(route))
-            assert_refused(answer, theirs, 403, 404)
-    assert await contents(app.pool) == before
+            answer = await shared_app.call(who, route.method, fill(route, shared_ours, shared_theirs), body_for(route))
+            assert_refused(answer, shared_theirs, 403, 404)
+    assert await contents(shared_app.pool) == before
 
 
 @pytest.mark.parametrize("route", WITH_PARAMETERS, ids=named)
@@ -114,7 +139,10 @@ async def test_the_same_request_is_granted_to_those_who_may(app: App, theirs: Fa
     assert answer.status in (200, 201, 204), answer
 
 
-async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: Family, ours: Family) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_ids_in_queries_and_bodies_open_nothing_either(
+    shared_app: App, shared_theirs: Family, shared_ours: Family
+) -> None:
     attempts: Mapping[str, list[tuple[str, Any, tuple[int, ...]]]] = {
         "GET /profiles": [("/profiles?user_id=nobody", None, (404,))],
         "POST /profiles": [("/profiles", body_for(route_named("POST /profiles")), (403,))],
@@ -136,25 +164,29 @@ async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: F
         "GET /courses/instructor/my-courses": [],  # one's own
         "POST /courses/upload-content": [("/courses/upload-content", None, (403, 415))],  # see test_content.py
         "POST /live-sessions": [
-            ("/live-sessions", {"course_id": str(theirs.course_id), "starts_at": "2040-01-01T09:00:00Z"}, (403,)),
+            (
+                "/live-sessions",
+                {"course_id": str(shared_theirs.course_id), "starts_at": "2040-01-01T09:00:00Z"},
+                (403,),
+            ),
         ],
         "POST /sessions": [
-            ("/sessions", {"courseId": str(theirs.course_id), "startsAt": "2040-01-01T09:00:00Z"}, (403,)),
-            ("/sessions", {"booking_id": str(theirs.class_id)}, (403,)),
-            ("/sessions", {"booking_id": str(theirs.lesson_id)}, (403,)),
-            ("/sessions", {"bookingId": str(theirs.lesson_id)}, (403,)),
-            ("/sessions", {"booking_id": theirs.room_name}, (404,)),
+            ("/sessions", {"courseId": str(shared_theirs.course_id), "startsAt": "2040-01-01T09:00:00Z"}, (403,)),
+            ("/sessions", {"booking_id": str(shared_theirs.class_id)}, (403,)),
+            ("/sessions", {"booking_id": str(shared_theirs.lesson_id)}, (403,)),
+            ("/sessions", {"bookingId": str(shared_theirs.lesson_id)}, (403,)),
+            ("/sessions", {"booking_id": shared_theirs.room_name}, (404,)),
         ],
         "POST /uploads": [("/uploads", None, (412,))],  # see handlers/http/test_uploads.py
         "POST /presigned-url": [],  # one's own
         "GET /search/teachers": [("/search/teachers", None, (400,))],  # teachers are for everybody to find
         "POST /meetings": [
-            ("/meetings", {"session_id": str(theirs.lesson_id)}, (403,)),
-            ("/meetings", {"sessionId": theirs.room_name}, (403,)),
+            ("/meetings", {"session_id": str(shared_theirs.lesson_id)}, (403,)),
+            ("/meetings", {"sessionId": shared_theirs.room_name}, (403,)),
         ],
-        "DELETE /meetings": [("/meetings", {"meeting_id": str(theirs.meeting_id)}, (403,))],
+        "DELETE /meetings": [("/meetings", {"meeting_id": str(shared_theirs.meeting_id)}, (403,))],
         "POST /attendees": [
-            ("/attendees", {"meeting_id": str(theirs.meeting_id), "user_id": user_id, "name": "Kid"}, (403,))
+            ("/attendees", {"meeting_id": str(shared_theirs.meeting_id), "user_id": user_id, "name": "Kid"}, (403,))
             for user_id in ("kid", *STRANGERS)
         ],
         "GET /notifications": [],  # one's own: who asks is all that they go by
@@ -169,13 +201,13 @@ async def test_ids_in_queries_and_bodies_open_nothing_either(app: App, theirs: F
     assert set(attempts) == {named(route) for route in WITHOUT_PARAMETERS}, (
         "a new route: how would a stranger misuse it?"
     )
-    before = await contents(app.pool)
+    before = await contents(shared_app.pool)
     for name, tries in attempts.items():
         for path, body, statuses in tries:
             for who in STRANGERS:
-                answer = await app.call(who, name.split()[0], path, body)
-                assert_refused(answer, theirs, *statuses)
-    assert await contents(app.pool) == before
+                answer = await shared_app.call(who, name.split()[0], path, body)
+                assert_refused(answer, shared_theirs, *statuses)
+    assert await contents(shared_app.pool) == before
 
 
 async def test_a_strangers_profile_shows_no_address(app: App, theirs: Family) -> None:
@@ -222,17 +254,20 @@ def other_tokens() -> dict[str, str | None]:
     }
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("kind", other_tokens())
-async def test_without_a_token_of_ours_every_private_route_is_401(app: App, theirs: Family, kind: str) -> None:
+async def test_without_a_token_of_ours_every_private_route_is_401(
+    shared_app: App, shared_theirs: Family, kind: str
+) -> None:
     header = other_tokens()[kind]
     headers = {} if header is None else {"Authorization": header}
-    before = await contents(app.pool)
+    before = await contents(shared_app.pool)
     for route in PRIVATE:
         for method in methods(route):
-            answer = await app.call(None, method, fill(route, theirs), body_for(route), headers=headers)
-            assert_refused(answer, theirs, 401)
+            answer = await shared_app.call(None, method, fill(route, shared_theirs), body_for(route), headers=headers)
+            assert_refused(answer, shared_theirs, 401)
             assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert await contents(app.pool) == before
+    assert await contents(shared_app.pool) == before
 
 
 async def test_public_routes_and_no_others_answer_without_a_token(app: App) -> None:

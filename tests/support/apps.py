@@ -95,7 +95,8 @@ _TABLES = (
     *("notifications", "notification_recipients", "notification_handouts"),
     *("whiteboards", "whiteboard_elements"),
     *("meetings", "provider_recordings"),
-    "(SELECT meeting_id, user_id, came_at, tabs FROM meeting_people)",  # how often the provider put them out is its own
+    # Whom the provider has put out, and how often, is noted when it has.
+    "(SELECT meeting_id, user_id, came_at, tabs FROM meeting_people WHERE came_at IS NOT NULL)",
 )
 _CONTENTS = f"""
     SELECT * FROM ({" UNION ALL ".join(f"SELECT '{table}', t::text FROM {table} t" for table in _TABLES)})

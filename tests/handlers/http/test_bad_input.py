@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 
 from domain import uploads
 from handlers.http.routes import Route, routes
 from tests.support.apps import Answer, App, contents, running_app
 from tests.support.families import Family, body_for, fill, make_family, parameters
+from tests.support.postgres import Clusters, new_database
 
 WITH_BODIES: Final = [route for route in routes() if body_for(route) is not None]
 JSON: Final = {"Content-Type": "application/json"}
@@ -41,9 +42,11 @@ BAD_BODIES: Final[dict[str, tuple[bytes, str, int, str]]] = {
     "multipart": (b"--x\r\n\r\nx\r\n--x--", "multipart/form-data; boundary=x", 415, "unsupported_media_type"),
 }
 
+#: What no field takes.
+TAKEN_BY_NONE: Final[Any] = [[]]
 #: Of every field: what it is never.
 BAD_VALUES: Final[tuple[Any, ...]] = (
-    *(0, -1, 1.5, 10**30, True, [], [[]], {}, {"a": None}, "", "x" * 20_000),
+    *(TAKEN_BY_NONE, 0, -1, 1.5, 10**30, True, [], {}, {"a": None}, "", "x" * 20_000),
     *(["x"], "\x00", "‮", "null", "<b>", "2030-13-01T00:00:00Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"),
 )
 
@@ -70,6 +73,19 @@ async def family(app: App) -> Family:
     return await make_family(app, student="kid", teacher="teach", parent="gran")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_app(clusters: Clusters) -> AsyncIterator[App]:
+    """An application for all tests in which nothing changes."""
+    with new_database(clusters) as database:
+        async with running_app(database) as app:
+            yield app
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_family(shared_app: App) -> Family:
+    return await make_family(shared_app, student="kid", teacher="teach", parent="gran")
+
+
 def assert_document(answer: Answer, *statuses: int) -> None:
     assert answer.status in statuses, answer
     assert isinstance(answer.body, dict), answer
@@ -88,60 +104,69 @@ def allowed(route: Route) -> str:
     return "kid" if route.path in of_students else "boss"
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("kind", BAD_BODIES)
-async def test_a_body_that_is_none_is_refused_everywhere(app: App, family: Family, kind: str) -> None:
+async def test_a_body_that_is_none_is_refused_everywhere(shared_app: App, shared_family: Family, kind: str) -> None:
     content, content_type, status, code = BAD_BODIES[kind]
-    before = await contents(app.pool)
+    before = await contents(shared_app.pool)
     for route in WITH_BODIES:
-        answer = await app.call(
+        answer = await shared_app.call(
             allowed(route),
             route.method,
-            fill(route, family),
+            fill(route, shared_family),
             data=io.BytesIO(content),
             headers={"Content-Type": content_type},
         )
         assert_document(answer, status)
         assert answer.error == code, (route.method, route.path, answer.body)
-    assert await contents(app.pool) == before
+    assert await contents(shared_app.pool) == before
 
 
 @pytest.mark.parametrize("route", WITH_BODIES, ids=lambda route: f"{route.method} {route.path}")
 async def test_whatever_stands_in_a_field_is_taken_or_refused_and_never_breaks(
     app: App, family: Family, route: Route, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each field in turn holds what it should not. No 500; what is refused has changed nothing."""
+    """Each field in turn holds what it should not. No 500; what is refused has changed nothing. Where even what no
+    field takes is taken, it is no field of this route: the rest is not tried."""
     monkeypatch.setattr(uploads, "MAX_ON_THEIR_WAY", 10_000)
     sound = body_for(route) or {"booking_id": str(family.lesson_id)}
     fields = {*sound, "status", "notes", "files", "recording_enabled", "client_id", "mic_allowed", "profile_data"}
     fields |= {"weekly", "repeat", "starts_at", "max_participants", "slow_mode_seconds", "tier", "instructor_id"}
     before = await contents(app.pool)
-    for field, value in itertools.product(sorted(fields), BAD_VALUES):
-        answer = await app.call(allowed(route), route.method, fill(route, family), {**sound, field: value})
-        after = await contents(app.pool)
-        if answer.status >= 300:
-            assert_document(answer, 400, 403, 404, 409)
-            assert after == before, (field, value, answer)
-        before = after
+    for field in sorted(fields):
+        for value in BAD_VALUES:
+            answer = await app.call(allowed(route), route.method, fill(route, family), {**sound, field: value})
+            after = await contents(app.pool)
+            if answer.status >= 300:
+                assert_document(answer, 400, 403, 404, 409)
+                assert after == before, (field, value, answer)
+            before = after
+            if answer.status < 300 and value is TAKEN_BY_NONE:
+                break
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("route", [r for r in routes() if parameters(r.path)], ids=lambda r: f"{r.method} {r.path}")
-async def test_an_id_that_is_none_is_404(app: App, family: Family, route: Route) -> None:
-    before = await contents(app.pool)
-    sound = fill(route, family)
+async def test_an_id_that_is_none_is_404(shared_app: App, shared_family: Family, route: Route) -> None:
+    before = await contents(shared_app.pool)
+    sound = fill(route, shared_family)
     for _, parameter in parameters(route.path):
         place = route.path.split("/").index(parameter)
         for bad in BAD_IDS:
             pieces = sound.split("/")
             pieces[place] = bad
-            answer = await app.call(allowed(route), route.method, "/".join(pieces), body_for(route))
+            answer = await shared_app.call(allowed(route), route.method, "/".join(pieces), body_for(route))
             assert_document(answer, 404)
-    assert await contents(app.pool) == before
+    assert await contents(shared_app.pool) == before
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("route", [r for r in routes() if r.method == "GET" and not r.public], ids=lambda r: r.path)
-async def test_a_query_that_makes_no_sense_is_ignored_or_400(app: App, family: Family, route: Route) -> None:
+async def test_a_query_that_makes_no_sense_is_ignored_or_400(
+    shared_app: App, shared_family: Family, route: Route
+) -> None:
     for query in BAD_QUERIES:
         for more in ("", "&user_id=kid&student_id=kid"):
-            answer = await app.call("boss", "GET", f"{fill(route, family)}?{query}{more}")
+            answer = await shared_app.call("boss", "GET", f"{fill(route, shared_family)}?{query}{more}")
             if answer.status != 200:
                 assert_document(answer, 400, 404)
