@@ -166,14 +166,11 @@ async def test_a_deleted_file_is_gone_and_deleting_it_again_is_no_error(store: O
     assert await store.stat(KEY) is None
 
 
-@pytest.mark.parametrize("key", ["../outside", "/etc/passwd", "a//b", "a/../b", "", "A", "a\x00b", "x" * 300])
-async def test_a_key_from_elsewhere_reaches_nothing(store: ObjectStore, key: str) -> None:
-    with pytest.raises(ValueError, match="not a key"):
-        await store.stat(key)
-    with pytest.raises(ValueError, match="not a key"):
-        await store.begin(key, "text/plain")
-    with pytest.raises(ValueError, match="not a key"):
-        await store.delete(key)
+async def test_a_key_from_elsewhere_reaches_nothing(store: ObjectStore) -> None:
+    for key in ("../outside", "/etc/passwd", "a//b", "a/../b", "", "A", "a\x00b", "x" * 300):
+        for reach in (store.stat, store.delete, lambda key: store.begin(key, "text/plain")):
+            with pytest.raises(ValueError, match="not a key"):
+                await reach(key)
 
 
 async def test_a_signed_link_serves_the_file_under_our_headers(store: ObjectStore) -> None:
