@@ -1,9 +1,9 @@
 """A file's bytes as they come in, held by one request at a time.
 
-What came is judged by its first bytes before any of it is stored, and counted as it comes. It is made to last every so
-many bytes and seconds, and whenever the request ends, however it ends; whoever goes on later does so from there. The
-request holds a lease in the database, which it renews: it lets go when somebody else comes to write, and is taken for
-gone when it no longer renews it.
+What came is judged by its first bytes before any of it is stored, and counted as it comes. It is made to last as it
+comes (:mod:`domain.deposits`) and whenever the request ends, however it ends; whoever goes on later does so from there.
+The request holds a lease in the database, which it renews: it lets go when somebody else comes to write, and is taken
+for gone when it no longer renews it.
 """
 
 from __future__ import annotations
@@ -12,25 +12,24 @@ import asyncio
 import contextlib
 import hmac
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 from uuid import UUID
 
-import structlog
-
 from domain import files as rules
+from domain.deposits import Deposit, Lost
 from domain.errors import (
     BadRequest,
     ChecksumMismatch,
     EncountersError,
-    Locked,
     TooLarge,
     UnsupportedMediaType,
 )
 from domain.files import InForm
+from domain.purposes import Admission
 from domain.streams import Checksum, Stream
 from media.types import HEAD_BYTES, FileType
 from realtime.events import Event
@@ -38,24 +37,16 @@ from store import files, uploads
 from store.errors import Away
 from store.files import File
 from store.objects.objects import ObjectMissing
-from store.objects.objects import Upload as Stored
 from store.uploads import Upload
 
 if TYPE_CHECKING:
-    from domain.uploads import Admission, Uploads
+    from domain.uploads import Uploads
 
 #: Seconds that the lease is good for, and between two renewals of it, at which is also seen who else wants it.
 LEASE_SECONDS: Final = 15.0
 BEAT_SECONDS: Final = 1.0
-#: What came is made to last every so many bytes (a multiple of the parts that a bucket takes), or seconds.
-KEEP_BYTES: Final = 16 * 1024 * 1024
-KEEP_SECONDS: Final = 10.0
-#: Seconds for making it last when the request ends.
-LAST_KEEP_SECONDS: Final = 10.0
 #: What whoever sent a file is told when the store does not have what came of it.
 LOST: Final = "What had come of it was lost; send it again."
-
-logger = structlog.get_logger(__name__)
 
 
 def too_long(length: int) -> TooLarge:
@@ -67,7 +58,6 @@ class Arrival:
 
     def __init__(self, doors: Uploads, file: File, upload: Upload, holder: UUID) -> None:
         self.file = file
-        self.upload = upload
         #: The form in which it comes, of which the size is known.
         self.form: InForm | None = None
         self._doors = doors
@@ -77,24 +67,21 @@ class Arrival:
         self._limits = doors.limits(file.purpose, families)
         self._max_bytes = self._limits.max_bytes
         self._type: FileType | None = None
-        #: The first bytes, until there are enough of them to tell the type by; then HEAD_BYTES of them.
-        self._head = bytearray(upload.head)
-        self._offset = upload.offset
-        self._stored: Stored | None = None
-        #: What stands in the database: see `_write_down`.
-        self._kept = (upload.offset, upload.head, upload.state)
-        self._kept_at = time.monotonic()
-        #: The store is being written to: what breaks off then leaves it as nobody knows.
-        self._writing = False
+        self._deposit = Deposit(doors.pool, doors.objects, file, upload, holder, doors.expiry_of(file))
         self._stream = Stream()
         self._beating: asyncio.Task[None] | None = None
         self._shown_offset = -1
         self._over = False
 
     @property
+    def upload(self) -> Upload:
+        """As it stands in the database."""
+        return self._deposit.upload
+
+    @property
     def offset(self) -> int:
         """Bytes that have come, in this request and before it."""
-        return self._offset
+        return self._deposit.offset
 
     @property
     def expires_at(self) -> datetime:
@@ -102,15 +89,15 @@ class Arrival:
 
     @property
     def is_over(self) -> bool:
-        """Nothing more is to be done: the file was taken, refused or given up."""
-        return self._over
+        """Nothing more is to be done: the file was taken, refused or given up, or somebody else took over."""
+        return self._over or self._deposit.taken_over
 
     @property
     def is_whole(self) -> bool:
-        return self.upload.length is not None and self._offset == self.upload.length
+        return self.upload.length is not None and self.offset == self.upload.length
 
     async def __aenter__(self) -> Self:
-        if len(self._head) >= HEAD_BYTES:
+        if len(self._deposit.head) >= HEAD_BYTES:
             try:
                 await self._judge()
             except (TooLarge, UnsupportedMediaType) as error:
@@ -129,8 +116,8 @@ class Arrival:
             self._beating.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._beating
-        self._drop()
-        if not self._over:
+        self._deposit.drop()
+        if not self.is_over:
             # Should it not succeed, the lease ends by itself.
             with contextlib.suppress(Away):
                 await uploads.let_go(self._doors.pool, self.file.id, self._holder)
@@ -156,17 +143,18 @@ class Arrival:
                 if checksum is not None:
                     checksum.update(chunk)
                 try:
-                    for piece in self._pieces(chunk) if refused is None else ():
+                    for piece in self._deposit.pieces(chunk) if refused is None else ():
                         await self._add(piece)
                         if checksum is None:
-                            await self._keep_now_and_then()
+                            await self._deposit.keep_now_and_then()
                 except (TooLarge, UnsupportedMediaType) as error:
                     refused = error
                     if checksum is None:
                         break
                     # Perhaps it was not what was sent: the checksum will tell.
         except BaseException:
-            await self._keep_what_came(checksum)
+            if checksum is None:
+                await self._deposit.keep_what_came()
             raise
         if checksum is not None and not hmac.compare_digest(checksum.digest(), expected):
             raise ChecksumMismatch("What came does not have the checksum that was sent with it; nothing was kept.")
@@ -176,18 +164,7 @@ class Arrival:
 
     async def keep(self) -> None:
         """Make last what came. Raises Locked where somebody else took over, Away."""
-        kept_offset, _, state = self._kept
-        head = bytes(self._head[:HEAD_BYTES])
-        # What the store does not have yet lasts only as far as it stands in the head.
-        offset = min(self._offset, max(kept_offset, len(head)))
-        if self._stored is not None:
-            self._writing = True
-            state, offset = await self._stored.keep(), self._offset
-            self._writing = False
-        self._kept_at = time.monotonic()
-        await self._write_down(offset, head, state)
-        if self._doors.objects.crowded:
-            self._drop()  # it is gone on with when the next bytes have come
+        await self._deposit.keep()
 
     async def set_length(self, length: int) -> None:
         """Say how long the file is, of which nobody knew when it was announced.
@@ -195,16 +172,13 @@ class Arrival:
         Raises TooLarge, BadRequest (`empty_file`, `upload_too_short`), Locked where somebody else took over, Away.
         """
         self.check_length(length)
-        if not await uploads.save_length(self._doors.pool, self.file.id, self._holder, length):
-            self._over = True
-            raise rules.taken_over()
-        self.upload = replace(self.upload, length=length)
+        await self._deposit.set_length(length)
 
     def check_length(self, length: int) -> None:
         """Raise as :meth:`set_length` for a length that it cannot have."""
         rules.check_size(self._limits, length)
-        if length < self._offset:
-            raise BadRequest(f"{self._offset} bytes have come already, not {length}.", code="upload_too_short")
+        if length < self.offset:
+            raise BadRequest(f"{self.offset} bytes have come already, not {length}.", code="upload_too_short")
 
     async def end_film(self, *, silent: bool = False) -> File:
         """It was sent as it was made, and no more of it comes: what there is of the lesson is the whole of it.
@@ -214,17 +188,12 @@ class Arrival:
         await self.keep()
         if silent:
             await files.add_details(self._doors.pool, self.file.id, {rules.SILENT: True})
-        await self.set_length(self._offset)
+        await self.set_length(self.offset)
         return await self.finish()
 
     async def restart(self) -> None:
         """Begin from the first byte again, whatever came before: for what is sent in one go."""
-        state = self._kept[2]
-        self._offset = 0
-        self._head.clear()
-        if state is not None:
-            await uploads.give_up_later(self._doors.pool, self.file.key, state, seconds=LEASE_SECONDS)
-        await self._write_down(0, b"", None)
+        state = await self._deposit.forget(seconds=LEASE_SECONDS)
         if state is not None:
             await self._doors.give_up(self.file.key, state)
 
@@ -234,29 +203,26 @@ class Arrival:
         Raises BadRequest (`empty_file`), UnsupportedMediaType, TooLarge, after which the upload is over; Locked, Away.
         """
         try:
-            if self._offset == 0:
+            if self.offset == 0:
                 raise rules.empty()
             if admission is not None and admission.families is not None:
                 # What it may be is known only now: it is looked at again.
                 self._limits, self._type = self._doors.limits(self.file.purpose, admission.families), None
             if self._type is None:
-                await self._judge(self._offset)
-            stored = await self._open()
+                await self._judge(self.offset)
+            await self._store()
         except (BadRequest, TooLarge, UnsupportedMediaType) as error:
             await self._refuse(error)
             raise
-        self._writing = True
         try:
-            await stored.finish()
+            await self._deposit.finish()
         except ObjectMissing:
             return await self._settle_missing()
-        self._stored = None
-        found = await self._doors.objects.stat(self.file.key)
-        if found is None or found.size != self._offset:
+        except Lost:
             await self._lose()
         self._show_progress()
         try:
-            whole = await self._doors.complete(self.file, self._holder, size=self._offset, admission=admission)
+            whole = await self._doors.complete(self.file, self._holder, size=self.offset, admission=admission)
         except EncountersError:
             self._over = True
             raise
@@ -266,36 +232,34 @@ class Arrival:
     async def give_up(self, reason: str) -> None:
         """The file will not be there."""
         self._over = True
-        self._drop()
-        await self._doors.fail(self.file.id, replace(self.upload, state=self._kept[2]), reason)
+        self._deposit.drop()
+        await self._doors.fail(self.file.id, self.upload, reason)
 
-    # Writing
+    # What came
 
     async def _add(self, chunk: bytes) -> None:
         length = self.upload.length
-        if length is not None and self._offset + len(chunk) > length:
+        if length is not None and self.offset + len(chunk) > length:
             raise too_long(length)
-        if self._offset + len(chunk) > self._max_bytes:
+        if self.offset + len(chunk) > self._max_bytes:
             if self._type is None:
-                self._head += chunk
+                self._deposit.head += chunk
                 await self._judge()
             assert self._type is not None
             raise rules.too_large(self._type, self._max_bytes, length, self.form)
         if self._type is not None:
-            await self._write(await self._open(), chunk)
-            self._offset += len(chunk)
+            await self._store(chunk)
             return
-        self._head += chunk
-        self._offset += len(chunk)
-        if len(self._head) >= HEAD_BYTES or self.is_whole:
+        self._deposit.gather(chunk)
+        if len(self._deposit.head) >= HEAD_BYTES or self.is_whole:
             await self._judge()
-            await self._open()
+            await self._store()
 
     async def _judge(self, size: int | None = None) -> None:
         """Tell the type, and whether a file of it may be so large: of `size` bytes, where only now that is known."""
         found, self._max_bytes = rules.judged(
             self._limits,
-            bytes(self._head[:HEAD_BYTES]),
+            bytes(self._deposit.head[:HEAD_BYTES]),
             size=size or self.upload.length,
             form=self.form,
             mime_wanted=self.upload.mime_wanted,
@@ -308,40 +272,17 @@ class Arrival:
             await files.save_type(self._doors.pool, self.file.id, mime=found.mime, name=name)
             self.file = replace(self.file, mime=found.mime, name=name)
 
-    async def _open(self) -> Stored:
-        """The file in the store, which has everything that came before."""
-        if self._stored is not None:
-            return self._stored
-        objects, key = self._doors.objects, self.file.key
-        offset, head, state = self._kept
-        if state is None:
-            assert self._type is not None, "nothing is stored before it was judged"
-            state = await objects.begin(key, self._type.mime)
-            # Noted before there is anything: should this worker die, it is known what is to go.
-            await self._write_down(offset, head, state)
+    async def _store(self, chunk: bytes = b"") -> None:
+        """Have in the store what came before, and this behind it."""
+        assert self._type is not None, "nothing is stored before it was judged"
         try:
-            stored = await objects.resume(key, state)
-        except ObjectMissing:
-            await self._settle_missing()
-            raise rules.finished() from None
-        self._stored = stored
-        if stored.offset < len(self._head):
-            # So far it was only looked at.
-            await self._write(stored, bytes(self._head[stored.offset :]))
-        if stored.offset != self._offset:
-            await self._lose()
-        del self._head[HEAD_BYTES:]
-        return stored
-
-    async def _write(self, stored: Stored, data: bytes) -> None:
-        self._writing = True
-        try:
-            await stored.write(data)
+            await self._deposit.add(chunk, self._type.mime)
         except ObjectMissing:
             # A bucket says so only when it is given something.
             await self._settle_missing()
             raise rules.finished() from None
-        self._writing = False
+        except Lost:
+            await self._lose()
 
     async def _settle_missing(self) -> File:
         """The store knows nothing of the upload: it was finished, or swept. Raises NotFound of the latter."""
@@ -359,55 +300,12 @@ class Arrival:
         """The file is none that is taken: the upload is over, and nothing of it stays. Of more than was announced,
         what was announced stays."""
         if error.code == "upload_too_long" and self.upload.resumable:
-            await self._keep_what_came(checksum)
-        elif isinstance(error, TooLarge) and rules.is_film(self.file) and 0 < self._offset <= self._max_bytes:
+            if checksum is None:
+                await self._deposit.keep_what_came()
+        elif isinstance(error, TooLarge) and rules.is_film(self.file) and 0 < self.offset <= self._max_bytes:
             await self.end_film()
         else:
             await self.give_up(error.message)
-
-    # Keeping
-
-    async def _keep_now_and_then(self) -> None:
-        if self._stored is None:
-            return
-        late = time.monotonic() - self._kept_at >= KEEP_SECONDS
-        if self.upload.resumable and (late or self._offset % KEEP_BYTES == 0):
-            await self.keep()
-        elif late and self._doors.objects.crowded:
-            await self.keep()  # for the others' sake
-
-    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
-        """The chunk, cut where what came is made to last: a bucket has whole parts there, and nothing beside them."""
-        room = KEEP_BYTES - self._offset % KEEP_BYTES
-        yield chunk[:room]
-        if len(chunk) > room:
-            yield chunk[room:]
-
-    async def _keep_what_came(self, checksum: Checksum | None) -> None:
-        """As the request breaks off: what cannot be kept now has to be sent again."""
-        if checksum is not None or not self.upload.resumable or self._writing or self._offset == self._kept[0]:
-            return
-        try:
-            async with asyncio.timeout(LAST_KEEP_SECONDS):
-                await self.keep()
-        except (Away, Locked, TimeoutError) as error:
-            logger.info("upload.not_kept", file=str(self.file.id), reason=str(error))
-
-    async def _write_down(self, offset: int, head: bytes, state: str | None) -> None:
-        expires_at = datetime.now(UTC) + self._doors.expiry_of(self.file) if self.upload.resumable else None
-        if not await uploads.save(
-            self._doors.pool, self.file.id, self._holder, offset=offset, head=head, state=state, expires_at=expires_at
-        ):
-            self._over = True
-            raise rules.taken_over()
-        self._kept = (offset, head, state)
-        if expires_at is not None:
-            self.upload = replace(self.upload, expires_at=expires_at)
-
-    def _drop(self) -> None:
-        if self._stored is not None:
-            self._stored.drop()
-            self._stored = None
 
     # Beside it
 
@@ -419,7 +317,7 @@ class Arrival:
             try:
                 if await uploads.hold_on(self._doors.pool, self.file.id, self._holder, seconds=LEASE_SECONDS):
                     good_until = time.monotonic() + LEASE_SECONDS - BEAT_SECONDS
-                elif not self._over:
+                elif not self.is_over:
                     self.interrupt(rules.taken_over())
             except Away:
                 if time.monotonic() > good_until:
@@ -427,9 +325,9 @@ class Arrival:
             self._show_progress()
 
     def _show_progress(self) -> None:
-        if self._offset == self._shown_offset:
+        if self.offset == self._shown_offset:
             return
-        self._shown_offset = self._offset
+        self._shown_offset = self.offset
         file = self.file
         data = {
             "upload_id": file.id,
@@ -437,7 +335,7 @@ class Arrival:
             "session_id": file.session_id,
             "course_id": file.course_id,
             "name": file.name,
-            "received": self._offset,
-            "total": self.upload.length if self.upload.length is not None else max(file.size, self._offset),
+            "received": self.offset,
+            "total": self.upload.length if self.upload.length is not None else max(file.size, self.offset),
         }
-        self._doors.live.tell_people(self._watchers, Event(name="uploadProgress", data=data))
+        self._doors.live.audience.tell(self._watchers, Event(name="uploadProgress", data=data))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-from domain.bookings import PAST_TOLERANCE
+from domain.booking_rules import PAST_TOLERANCE
 from domain.errors import Conflict, EncountersError, Forbidden, NotFound, invalid
 from domain.identity import Identity
 from domain.people import NO_TEACHER, timezone_problem

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from domain import notifications
+from domain.booking_rules import is_moved
 from domain.notifications import Told
 from store import bookings, users
 from store.bookings import Booking
 
 if TYPE_CHECKING:
     from store.database import Connection
-
-
-def is_moved(before: Booking, after: Booking) -> bool:
-    return (before.start_time, before.end_time) != (after.start_time, after.end_time)
 
 
 async def tell_booked(connection: Connection, booking_ids: Sequence[UUID], *, actor_id: str) -> Told:

@@ -5,7 +5,7 @@ A set takes 216 bytes, and there is one person for nearly every connection of a 
 
 from __future__ import annotations
 
-from realtime.transport import Connection
+from realtime.connection import Connection
 
 #: None of them, the only one, or several.
 Held = Connection | set[Connection] | None

@@ -113,7 +113,7 @@ async def decide(live: Live, identity: Identity, ref: UUID | str, *, agreed: boo
     if before is None or before.agreed != agreed:
         data = {"session_id": session.id, "userId": person.id, "name": name, "agreed": agreed}
         told = {session.host_id} if person.id == identity.user_id else {session.host_id, person.id}
-        live.tell_people(list(told), Event(name="recordingConsent", data=data))
+        live.audience.tell(list(told), Event(name="recordingConsent", data=data))
     return after
 
 

@@ -26,7 +26,7 @@ from domain.files import clean_name
 from domain.identity import Identity
 from domain.live import Live
 from domain.notifications import Told
-from domain.uploads import Admission, id_in
+from domain.purposes import Admission, id_in
 from store import content, files
 from store import courses as course_store
 from store.content import AccessLevel, ContentType
@@ -123,7 +123,7 @@ async def check_may_add(executor: Executor, identity: Identity, course_id: UUID)
 
 
 class ContentFiles:
-    """Who may send films and sounds to a course, and what becomes of the content: :class:`domain.uploads.Hooks`."""
+    """Who may send films and sounds to a course, and what becomes of the content: :class:`domain.purposes.Hooks`."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -159,7 +159,7 @@ class ContentFiles:
 
 
 class ThumbnailFiles:
-    """Who may send a picture of a course, or of a piece of its content: :class:`domain.uploads.Hooks`."""
+    """Who may send a picture of a course, or of a piece of its content: :class:`domain.purposes.Hooks`."""
 
     async def admit(self, executor: Executor, identity: Identity, fields: Mapping[str, str]) -> Admission:
         """`fields` name the `course_id`, or a `content_id`. Raises NotFound, Forbidden, BadRequest."""

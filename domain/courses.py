@@ -170,7 +170,7 @@ async def change(live: Live, identity: Identity, course_id: UUID, wanted: Course
     except Refused as refused:
         raise _said_plainly(refused) from refused
     if after.instructor_id != before.instructor_id:
-        live.person_changed({before.instructor_id, after.instructor_id})
+        live.audience.changed({before.instructor_id, after.instructor_id})
     return after
 
 
@@ -238,7 +238,7 @@ async def end_enrollment(live: Live, identity: Identity, course_id: UUID, studen
                     subject=student_id,
                     details={"course_id": course_id},
                 )
-    live.person_changed([student_id])
+    live.audience.changed([student_id])
     live.people_to_tell()
 
 

@@ -11,12 +11,11 @@ from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 import structlog
 
 from domain import session_settings
 from domain.access import unknown_session
-from domain.connections import Held, added, listed, removed
+from domain.audience import Audience
 from domain.events import Posted, event, message_event, posted, renew
 from domain.hands import Hands
 from domain.presence import Presence
@@ -27,13 +26,14 @@ from domain.typing import Typing
 from domain.visits import PRESENCE
 from domain.waiting import VERDICTS
 from domain.waiting_lists import WAITING
+from domain.whiteboard_rooms import WhiteboardRooms
 from domain.whiteboards import Whiteboards
 from realtime.bus import Bus
+from realtime.connection import Connection
 from realtime.events import Event
-from realtime.frames import Frame, event_frame
+from realtime.frames import event_frame
 from realtime.hub import Hub, Room
 from realtime.log import Log
-from realtime.transport import Connection
 from store import events, messages, participants, sessions
 from store.chat_rules import NotTaken
 from store.database import Pool
@@ -60,12 +60,12 @@ logger = structlog.get_logger(__name__)
 
 class Live:
     """What both doors share. `pool` is the database; `hub` the rooms here; `presence` and `typing` their people;
-    `whiteboards` what these draw.
+    `whiteboards` what these draw, and `whiteboard_rooms` what the rooms have been shown of it; `audience` everybody's
+    connections here, whatever rooms they are in.
 
-    `removed(connection, room_id)` is called for each connection that is taken out of a room, and
-    `person_news(user_id)` when a person's name or memberships may have changed; while the bus is away, and would not
-    tell, `no_news()` every LOOK_SECONDS; `more_to_tell()` when a notification was stored for more people than are told
-    at once. `session_ended()` is called when that was committed on this worker,
+    `removed(connection, room_id)` is called for each connection that is taken out of a room; while the bus is away, and
+    would not tell of people, `no_news()` every LOOK_SECONDS; `more_to_tell()` when a notification was stored for more
+    people than are told at once. `session_ended()` is called when that was committed on this worker,
     `people_to_tell()` when something was that providers of meetings are to be told, and
     `participant_removed(session_id, user_id)` for who was found to belong no more.
     """
@@ -95,13 +95,13 @@ class Live:
                 (standing := self._standings.get(room_id)) is not None and standing.settings.waiting_room
             ),
         )
+        self.audience = Audience(bus, heard=self._people_heard)
         self.typing = Typing(self.tell)
         self.reactions = Reactions(pool, publish=self.publish)
         self.hands = Hands(pool, publish=self.publish)
         self.signals = Signals(pool, rosters=self.presence, tell=self.tell)
-        self.whiteboards = Whiteboards(
-            pool, bus, channel=session_channel, find_room=self.hub.find, publish=self.publish
-        )
+        self.whiteboard_rooms = WhiteboardRooms(pool, bus, channel=session_channel, find_room=self.hub.find)
+        self.whiteboards = Whiteboards(pool, self.whiteboard_rooms, publish=self.publish)
         self.messages: Log[NewMessage, Posted] = Log(
             self._write_messages,
             name="messages",
@@ -118,7 +118,6 @@ class Live:
             key=lambda mark: (mark.session_id, mark.user_id),
         )
         self.removed: Callable[[Connection, str], None] = lambda connection, room_id: None
-        self.person_news: Callable[[str], None] = lambda user_id: None
         self.no_news: Callable[[], None] = lambda: None
         self.more_to_tell: Callable[[], None] = lambda: None
         self.session_ended: Callable[[], None] = lambda: None
@@ -126,10 +125,9 @@ class Live:
         self.people_to_tell: Callable[[], None] = lambda: None
         self.recorder = Recorder()
         self._looked_at = 0.0
-        self._people: dict[str, Held] = {}
 
     async def start(self) -> None:
-        await self.bus.subscribe(PEOPLE_CHANNEL, self._hear_of_people)
+        await self.audience.start()
         await self.presence.start()
         self.hub.start()
 
@@ -140,6 +138,7 @@ class Live:
         await self.reactions.close()
         await self.hands.close()
         await self.whiteboards.close()
+        await self.whiteboard_rooms.close()
         await self.presence.close()
         await self.hub.close()
 
@@ -155,55 +154,6 @@ class Live:
     def tell(self, room_id: str, news: Event) -> None:
         """Publish an event to one session."""
         self.bus.publish(session_channel(room_id), news)
-
-    def person_changed(self, user_ids: Iterable[str]) -> None:
-        """Have every worker look again at these people's names and memberships."""
-        for user_id in user_ids:
-            self.bus.publish(PEOPLE_CHANNEL, Event(name=PERSON_CHANGED, data={"userId": user_id}))
-
-    def tell_people(self, user_ids: Sequence[str], news: Event) -> None:
-        """Show something to these people's connections on every worker, whatever sessions they are in. Best effort.
-
-        One message of the bus for all of them, one frame on each worker.
-        """
-        addressed = _ToPeople(user_ids=user_ids, data=news.json)
-        self.bus.publish(PEOPLE_CHANNEL, Event(name=news.name, data=msgspec.Raw(_encode_to_people(addressed))))
-
-    def _hear_of_people(self, news: Event) -> None:
-        if news.name == PERSON_CHANGED:
-            user_id = news.data["userId"]
-            if user_id in self._people:
-                self.person_news(user_id)
-            return
-        addressed = _decode_to_people(news.json)
-        frame: Frame | None = None
-        for user_id in addressed.user_ids:
-            for connection in self.connections_of(user_id):
-                if frame is None:
-                    frame = event_frame(Event(name=news.name, data=addressed.data))
-                connection.send(frame)
-        if news.name in VERDICTS:
-            self.presence.call_in(msgspec.json.decode(addressed.data)["session_id"], addressed.user_ids)
-
-    # People's connections on this worker
-
-    def attend(self, connection: Connection) -> None:
-        """Note a person's connection: it is told of what concerns them."""
-        user_id = connection.user_id
-        self._people[user_id] = added(self._people.get(user_id), connection)
-
-    def dismiss(self, connection: Connection) -> None:
-        held = removed(self._people.pop(connection.user_id, None), connection)
-        if held is not None:
-            self._people[connection.user_id] = held
-
-    def connections_of(self, user_id: str) -> Sequence[Connection]:
-        """The person's connections on this worker."""
-        return listed(self._people.get(user_id))
-
-    def everybody(self) -> Sequence[str]:
-        """Everybody with a connection on this worker."""
-        return list(self._people)
 
     # Coming back
 
@@ -259,17 +209,17 @@ class Live:
 
     async def _opened(self, room: Room) -> None:
         await self.presence.open(room)
-        await self.whiteboards.open(room)
+        await self.whiteboard_rooms.open(room)
         room.observe = lambda news: self._observe(room, news)
 
     def _closed(self, room: Room) -> None:
         self.presence.forget(room)
-        self.whiteboards.forget(room)
+        self.whiteboard_rooms.forget(room)
         self.signals.forget(room.id)
         self._standings.pop(room.id, None)
 
     async def _polled(self) -> None:
-        self.whiteboards.look(bus_connected=self.bus.connected)
+        self.whiteboard_rooms.look(bus_connected=self.bus.connected)
         await self.presence.refresh(self.hub.rooms, bus_connected=self.bus.connected)
         now = asyncio.get_running_loop().time()
         if not self.bus.connected and now - self._looked_at >= LOOK_SECONDS:
@@ -280,7 +230,7 @@ class Live:
         if news.name == "newMessage":
             return True
         if news.name == "whiteboard":
-            self.whiteboards.hear(room, news)
+            self.whiteboard_rooms.hear(room, news)
             return False
         data = news.data
         if news.name == PRESENCE:
@@ -319,11 +269,15 @@ class Live:
         elif news.name == "handRaised":
             self.presence.change(room, data["userId"], handRaised=data["raised"])
         elif news.name == "whiteboardCleared":
-            self.whiteboards.hear_cleared(room, data["revision"])
+            self.whiteboard_rooms.hear_cleared(room, data["revision"])
         elif news.name == "participantKicked":
             # In the next turn: the person is told what happened, and then is out.
             asyncio.get_running_loop().call_soon(self.remove, room.id, data["userId"], "kicked")
         return True
+
+    def _people_heard(self, user_ids: Sequence[str], news: Event) -> None:
+        if news.name in VERDICTS:
+            self.presence.call_in(news.data["session_id"], user_ids)
 
     def _note_recording(self, room: Room, recording_id: UUID, *, runs: bool) -> None:
         # An earlier one may become ready while another runs.
@@ -358,23 +312,6 @@ class Live:
                 "session_id": str(mark.session_id),
             }
             self.tell(str(mark.session_id), Event(name="read", data=data))
-
-
-PERSON_CHANGED: Final = "personChanged"
-#: Where workers tell each other of people. One channel for everybody: people change seldom, and come often; a
-#: channel for each would be a subscription with every connection.
-PEOPLE_CHANNEL: Final = "people"
-
-
-class _ToPeople(msgspec.Struct, frozen=True):
-    """What some people are told, as workers tell each other of it; none on the way reads the data."""
-
-    user_ids: Sequence[str]
-    data: msgspec.Raw
-
-
-_encode_to_people: Final = msgspec.json.Encoder().encode
-_decode_to_people: Final = msgspec.json.Decoder(_ToPeople).decode
 
 
 def session_channel(session_id: str) -> str:

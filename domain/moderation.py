@@ -112,7 +112,7 @@ async def admit(live: Live, member: Member, user_ids: Sequence[str], *, admitted
     news = {"session_id": str(member.session_id)}
     verdict = Event(name="admitted", data=news) if admitted else Event(name="refused", data=news)
     if waited:
-        live.tell_people([waiter.user_id for waiter in waited], verdict)
+        live.audience.tell([waiter.user_id for waiter in waited], verdict)
     if not concerned:
         raise NotFound("Nobody of these waits to be let in.", code="not_waiting")
     return concerned

@@ -114,7 +114,7 @@ def push(live: Live, *told: Told) -> None:
     for one in told:
         shown = Event(name="notification", data=document(one.notification))
         for start in range(0, len(one.user_ids), BATCH_PEOPLE):
-            live.tell_people(one.user_ids[start : start + BATCH_PEOPLE], shown)
+            live.audience.tell(one.user_ids[start : start + BATCH_PEOPLE], shown)
         if one.more:
             live.more_to_tell()
 
@@ -132,7 +132,7 @@ async def mark(live: Live, identity: Identity, notification_id: UUID, *, read: b
         raise unknown_notification()
     if marked.changed:
         news = Event(name="notificationsRead", data={"ids": [notification_id], "read": read})
-        live.tell_people([identity.user_id], news)
+        live.audience.tell([identity.user_id], news)
     return document(marked.received.notification, read=marked.received.read)
 
 
@@ -140,7 +140,7 @@ async def mark_all_read(live: Live, identity: Identity) -> int:
     """Say that one has read everything; how many notifications that changed. The person's devices are told of it."""
     marked = await notifications.mark_all_read(live.pool, identity.user_id)
     if marked:
-        live.tell_people([identity.user_id], Event(name="notificationsRead", data={"all": True, "read": True}))
+        live.audience.tell([identity.user_id], Event(name="notificationsRead", data={"all": True, "read": True}))
     return marked
 
 

@@ -24,9 +24,9 @@ from domain.visits import Entry, GaveUp, Recorded, change_of, news_of, person_in
 from domain.waiting import WaitingRooms, tell
 from domain.waiting_lists import WaitingLists
 from realtime.bus import Bus
+from realtime.connection import Connection
 from realtime.hub import Room
 from realtime.log import MAX_BATCH_ENTRIES, Closed, Log, Overloaded
-from realtime.transport import Connection
 from store import visits
 from store.database import Pool
 from store.errors import Away

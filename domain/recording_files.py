@@ -15,8 +15,9 @@ from domain.files import SILENT, is_film
 from domain.identity import Identity
 from domain.live import Live
 from domain.notifications import Told
+from domain.purposes import Admission
 from domain.recordings import unknown_recording
-from domain.uploads import FILM_EXPIRY, Admission
+from domain.uploads import FILM_EXPIRY
 from store import recordings, uploads
 from store import sessions as session_store
 from store.database import Connection, Executor
@@ -93,7 +94,7 @@ async def another_films(connection: Connection, film: File, *, page: str) -> boo
 
 
 class RecordingFiles:
-    """What recordings have to say of their files: :class:`domain.uploads.Hooks`."""
+    """What recordings have to say of their files: :class:`domain.purposes.Hooks`."""
 
     def __init__(self, live: Live) -> None:
         self._live = live

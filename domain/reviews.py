@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from domain import bookings
+from domain.booking_rules import family_of
 from domain.errors import Conflict, Forbidden
 from domain.identity import Identity
 from store import reviews
@@ -19,7 +20,7 @@ MAX_COMMENT_CHARACTERS: Final = 2_000
 
 def check_may_review(booking: Booking, identity: Identity) -> None:
     """Raise Forbidden unless the identity is of the booking's family, or Conflict before the lesson is completed."""
-    if identity.user_id not in bookings.family_of(booking):
+    if identity.user_id not in family_of(booking):
         raise Forbidden("Only the student and their parents review a lesson.")
     if booking.status != "completed":
         raise Conflict("A lesson is reviewed once it is completed.", code="not_completed")

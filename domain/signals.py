@@ -20,10 +20,10 @@ from domain.access import Member
 from domain.errors import Conflict, Forbidden, NotFound, TooLarge, TooManyRequests
 from domain.rosters import Rosters
 from meetings import peer
+from realtime.connection import Connection
 from realtime.events import Event
 from realtime.frames import event_frame
 from realtime.hub import Room
-from realtime.transport import Connection
 from store import meeting_people
 from store.database import Pool
 from store.meeting_people import Mesh

@@ -4,8 +4,7 @@ A file is announced (:meth:`Uploads.create`): who may, how large, whether there 
 an :class:`domain.arrivals.Arrival`, which one request at a time holds. When it is whole (:meth:`Uploads.complete`) it
 is ready, or, if it is film or sound, looked through first (:mod:`domain.processing`). Nobody reads it before.
 
-Those whose purpose a file serves (recordings, course content) say who may send one, and follow what becomes of it:
-see :class:`Hooks`.
+Those whose purpose a file serves (:mod:`domain.purposes`) say who may send one, and follow what becomes of it.
 """
 
 from __future__ import annotations
@@ -13,23 +12,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Final
 from uuid import UUID, uuid4
 
 import structlog
 
 from domain import files as rules
 from domain.arrivals import LEASE_SECONDS, Arrival
-from domain.errors import BadRequest, EncountersError, Locked, TooManyRequests, Unavailable
+from domain.errors import EncountersError, Locked, TooManyRequests, Unavailable
 from domain.files import Limits
 from domain.identity import Identity
 from domain.live import Live
+from domain.purposes import Admission, Hooks, Shown
 from media.types import Family
 from store import files, uploads
-from store.database import Connection, Executor
+from store.database import Connection
 from store.errors import Away, translated
 from store.files import File, Purpose
 from store.ids import new_id
@@ -57,36 +57,6 @@ EXPIRED: Final = "The upload was not finished in time."
 TERMINATED: Final = "The upload was given up."
 
 logger = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Admission:
-    """Leave to send a file: where it belongs, and what those whose purpose it serves note down with it (`details`,
-    JSON). `families` narrows what may be sent; `watchers` are told of its progress beside whoever sends it."""
-
-    session_id: UUID | None = None
-    course_id: UUID | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-    families: frozenset[Family] | None = None
-    watchers: Sequence[str] = ()
-
-
-#: What is shown once a transaction is committed.
-Shown = Callable[[], None]
-
-
-class Hooks(Protocol):
-    """What those whose purpose a file serves have to say. One object per purpose, in :attr:`Uploads.hooks`."""
-
-    async def admit(self, executor: Executor, identity: Identity, fields: Mapping[str, str]) -> Admission:
-        """Leave to send a file, for a resumable upload: `fields` are what its metadata say (`session_id`, `course_id`,
-        `recording_id`, `title`, …). Raises what is to be answered: NotFound, Forbidden, BadRequest, Conflict."""
-
-    async def moved(self, connection: Connection, file: File) -> Shown | None:
-        """In the transaction in which a file was announced (`uploading`), came in whole (`processing`) or became
-        `ready` or `failed` (see :attr:`File.state`); never twice the same, but any may be left out before the last.
-        What it answers is called after the commit. What it raises undoes the transaction.
-        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -392,23 +362,3 @@ def _leaving() -> Unavailable:
 def _show(shown: Shown | None) -> None:
     if shown is not None:
         shown()
-
-
-def _required(fields: Mapping[str, str], name: str) -> str:
-    value = fields.get(name, "").strip()
-    if not value:
-        raise missing_field(name)
-    return value
-
-
-def id_in(fields: Mapping[str, str], name: str) -> UUID:
-    """The id in a field. Raises BadRequest where it is missing or none."""
-    try:
-        return UUID(_required(fields, name))
-    except ValueError:
-        problem = "is not an id"
-        raise BadRequest(f"{name}: {problem}.", code="validation_failed", fields={name: problem}) from None
-
-
-def missing_field(name: str) -> BadRequest:
-    return BadRequest(f"{name} is required.", code="validation_failed", fields={name: "is required"})

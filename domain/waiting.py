@@ -15,10 +15,10 @@ from uuid import UUID
 
 from domain.access import Member, session_ref
 from domain.connections import Held, added, listed, removed
+from realtime.connection import Connection
 from realtime.events import Event
 from realtime.frames import event_frame
 from realtime.log import MAX_BATCH_ENTRIES
-from realtime.transport import Connection
 from store import waiters
 from store.database import Pool
 from store.waiters import Settlement

@@ -14,9 +14,9 @@ from uuid import UUID
 
 from domain.access import Member
 from domain.connections import Held, added, contains, listed, removed
+from realtime.connection import Connection
 from realtime.events import Event
 from realtime.frames import Frame, event_frame
-from realtime.transport import Connection
 from store import waiters
 from store.database import Pool
 from store.waiters import Waiter

@@ -25,11 +25,12 @@ import engineio
 from aiohttp import web
 
 from realtime.frames import JSON, Frame
+from realtime.handshake import NoHandshake
 from realtime.heartbeat import Heartbeat
 from realtime.limits import Limits, TokenBucket
 from realtime.refusals import no_websocket, refused
 from realtime.socket import Socket, Take
-from realtime.websocket import NoHandshake, Writer
+from realtime.websocket import Writer
 
 #: Random bytes in the id of a connection: it is what a polling client shows for a credential.
 ID_BYTES: Final = 15

@@ -20,10 +20,11 @@ from aiohttp import web
 from engineio import packet as engine_packet
 
 from realtime.frames import Bundle, Frame, bundle
+from realtime.handshake import NoHandshake, answer_to, take_over
 from realtime.limits import TokenBucket
 from realtime.outbox import Outbox
 from realtime.refusals import no_websocket
-from realtime.websocket import NoHandshake, WebSocket, answer_to, take_over
+from realtime.websocket import WebSocket
 
 if TYPE_CHECKING:
     from realtime.engine import Engine

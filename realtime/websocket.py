@@ -1,31 +1,25 @@
 """WebSocket connections (RFC 6455), without the machinery of HTTP that opened them.
 
-aiohttp answers HTTP on the port; once a request has turned out to be a WebSocket's opening handshake, its transport
-is taken from aiohttp and given to a :class:`WebSocket`, a lean protocol without a task or a timer of its own. Frames
-are parsed and unmasked by aiohttp's reader, in C.
+Once a request has turned out to be a WebSocket's opening handshake (:mod:`realtime.handshake`), its transport is given
+to a :class:`WebSocket`, a lean protocol without a task or a timer of its own. Frames are parsed and unmasked by
+aiohttp's reader, in C.
 
 What is relied on, beyond documented interfaces (`tests/realtime/test_websocket.py` fails if a new version changes it):
-
-* ``aiohttp.web_protocol.RequestHandler`` lets go of a connection in ``connection_lost`` without closing the transport
-  when its ``transport`` was set to None before, and keeps what came behind the handshake in ``_message_tail``;
-* ``aiohttp._websocket.reader.WebSocketReader`` hands messages to ``WebSocketDataQueue.feed_data``, errors to its
-  ``set_exception``, and each frame to ``_handle_frame``: as a bytearray where it was masked.
+``aiohttp._websocket.reader.WebSocketReader`` hands messages to ``WebSocketDataQueue.feed_data``, errors to its
+``set_exception``, and each frame to ``_handle_frame``: as a bytearray where it was masked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import binascii
 import struct
 import sys
 import zlib
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Sequence
-from hashlib import sha1
+from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType
 from aiohttp._websocket.models import WebSocketError
 from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 
@@ -34,8 +28,6 @@ from realtime.frames import Bundle, Frame
 #: Seconds for the other side to close, and to take what was written before; after that the transport is aborted.
 CLOSE_SECONDS: Final = 1.5
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_KEY_BYTES: Final = 16
 _CLOSE: Final = 0x88
 _PONG: Final = 0x8A
 #: Where aiohttp was built without its extensions, frames are read all the same.
@@ -46,10 +38,6 @@ _CONTROL: Final = 0x8
 _UNSENDABLE_CODES: Final = frozenset({1004, 1005, 1006, 1015})
 
 logger = structlog.get_logger(__name__)
-
-
-class NoHandshake(Exception):
-    """The request is no opening handshake of a WebSocket; the message says why."""
 
 
 class Owner(Protocol):
@@ -358,81 +346,3 @@ class _Reader(WebSocketReader):
                 raise WebSocketError(WSCloseCode.PROTOCOL_ERROR, "a message inside another")
             self._inside_message = not fin
         super()._handle_frame(fin, opcode, payload, compressed)
-
-
-# Opening
-
-
-def answer_to(request: web.Request, *, deflate: bool) -> tuple[bytes, bool]:
-    """The answer to an opening handshake (RFC 6455, 4.2), and whether frames may be compressed on the connection.
-
-    They may if `deflate` says so and the client offered it. Raises NoHandshake.
-    """
-    headers = request.headers
-    if request.method != "GET" or request.version < (1, 1) or request.body_exists:
-        raise NoHandshake("a WebSocket is opened by an HTTP/1.1 GET without a body")
-    if headers.get("Upgrade", "").strip().lower() != "websocket" or "upgrade" not in _listed(headers, "Connection"):
-        raise NoHandshake("the headers Upgrade: websocket and Connection: Upgrade are missing")
-    if headers.get("Sec-WebSocket-Version") != "13":
-        raise NoHandshake("the version must be 13")
-    key = headers.get("Sec-WebSocket-Key", "")
-    try:
-        length = len(b64decode(key, validate=True))
-    except (binascii.Error, ValueError):
-        length = 0
-    if length != _KEY_BYTES:
-        raise NoHandshake(f"Sec-WebSocket-Key must be {_KEY_BYTES} bytes in base64")
-    accept = b64encode(sha1(key.encode() + _GUID).digest())  # noqa: S324  # as the RFC has it; it keeps no secret
-    deflate = deflate and _offers_deflate(headers.getall("Sec-WebSocket-Extensions", ()))
-    extension = b"Sec-WebSocket-Extensions: %b\r\n" % _DEFLATE if deflate else b""
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, extension)
-    ), deflate
-
-
-#: Without context takeover one compressed frame suits every client (RFC 7692, 7.1.1).
-_DEFLATE: Final = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-
-
-def _offers_deflate(offers: Sequence[str]) -> bool:
-    for offer in ",".join(offers).split(","):
-        name, *parameters = (part.strip().lower() for part in offer.split(";"))
-        if name == "permessage-deflate" and not any(one.startswith("server_max_window_bits") for one in parameters):
-            return True
-    return False
-
-
-def _listed(headers: Any, name: str) -> list[str]:
-    return [one.strip().lower() for line in headers.getall(name, ()) for one in line.split(",")]
-
-
-class Upgraded(web.StreamResponse):
-    """What a handler returns whose connection speaks WebSocket from now on: nothing is left to be sent."""
-
-    def __init__(self) -> None:
-        super().__init__(status=101)
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """It was sent by :func:`take_over`."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nor is there a body."""
-
-
-def take_over(request: web.Request, websocket: WebSocket, answer: bytes) -> Upgraded:
-    """Write the answer to the handshake, and give the request's connection to `websocket`, which is to begin.
-
-    Raises ConnectionError when the client is gone.
-    """
-    handler, transport = request.protocol, request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client is gone")
-    websocket.data_received(handler._message_tail)
-    transport.write(answer)
-    # aiohttp lets go: of its parser, its task, its timers, and of the request when the handler returns.
-    handler.transport = None
-    transport.set_protocol(websocket)
-    handler.connection_lost(None)
-    websocket.connection_made(transport)
-    return Upgraded()

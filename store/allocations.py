@@ -61,6 +61,8 @@ async def insert(
     return row["id"], row["is_new"]
 
 
+#: What stands in the table itself: the rest is of its people.
+_COLUMNS: Final = "id, number, student_id, tutor_id, subject_id, created_by, created_at"
 _ALLOCATION: Final = """
     SELECT a.*, concat_ws(' ', nullif(s.first_name, ''), nullif(s.last_name, '')) AS student_name,
            concat_ws(' ', nullif(t.first_name, ''), nullif(t.last_name, '')) AS tutor_name
@@ -68,7 +70,7 @@ _ALLOCATION: Final = """
     ORDER BY a.number DESC
 """
 _NEWEST: Final = _ALLOCATION.format(
-    allocations="SELECT * FROM allocations WHERE number < $1 ORDER BY number DESC LIMIT $2"
+    allocations=f"SELECT {_COLUMNS} FROM allocations WHERE number < $1 ORDER BY number DESC LIMIT $2"
 )
 # All whose name fits are looked up once, then their allocations by indexes. Nothing else is asked there: a plan that
 # was made while there were few would go by it, and read all allocations. Nor who they are today: somebody may have been
@@ -81,10 +83,12 @@ _FITTING: Final = f"""
     )
 """
 _NUMBERS_ABOUT: Final = f"{_FITTING} SELECT number FROM fitting WHERE number < $1 ORDER BY number DESC"
-_NUMBERED: Final = _ALLOCATION.format(allocations="SELECT * FROM allocations WHERE number = ANY ($1::bigint[])")
+_NUMBERED: Final = _ALLOCATION.format(
+    allocations=f"SELECT {_COLUMNS} FROM allocations WHERE number = ANY ($1::bigint[])"
+)
 _NEWEST_ABOUT: Final = _FITTING + _ALLOCATION.format(
-    allocations="""
-        SELECT * FROM allocations
+    allocations=f"""
+        SELECT {_COLUMNS} FROM allocations
         WHERE number = ANY (ARRAY(SELECT number FROM fitting WHERE number < $1 ORDER BY number DESC LIMIT $3))
     """
 )

@@ -74,7 +74,9 @@ _BOOKED: Final = f"""
         WHERE b.teacher_id = a.teacher_id AND {_TAKES_SLOT} AND {_during("a.start_time", "a.end_time")}
     )
 """
-_SLOT: Final = f"SELECT a.*, {_BOOKED} AS is_booked FROM availability_slots a"
+_SLOT: Final = f"""
+    SELECT a.id, a.teacher_id, a.series_id, a.start_time, a.end_time, {_BOOKED} AS is_booked FROM availability_slots a
+"""
 
 
 async def find(executor: Executor, slot_id: UUID) -> Slot | None:

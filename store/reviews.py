@@ -31,13 +31,17 @@ class Review:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
+_COLUMNS: Final = ", ".join(Review.__slots__)
+
+
 async def insert(executor: Executor, *, booking_id: UUID, author_id: str, rating: int, comment: str) -> Review:
     """Write a review and add it to the teacher's rating. Raises Refused: ONCE."""
     with translated():
         row = await executor.fetchrow(
-            """
+            f"""
             WITH written AS (
-                INSERT INTO reviews (booking_id, author_id, rating, comment) VALUES ($1, $2, $3, $4) RETURNING *
+                INSERT INTO reviews (booking_id, author_id, rating, comment) VALUES ($1, $2, $3, $4)
+                RETURNING {_COLUMNS}
             ), rated AS (
                 INSERT INTO teacher_ratings AS r (teacher_id, stars, reviews)
                 SELECT b.teacher_id, w.rating, 1 FROM written w JOIN bookings b ON b.id = w.booking_id

@@ -74,15 +74,17 @@ class User:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
+_COLUMNS: Final = ", ".join(f"u.{name}" for name in User.__slots__)
+
 # The first branch is all that runs for tokens that say nothing new: a read by primary key, no lock. The
 # second writes whatever the token says on top of what stands, also on a row that another worker made between.
 # A token without a name or an e-mail says nothing of them, and takes nothing away.
-_UPSERT: Final = """
+_UPSERT: Final = f"""
     WITH token AS (
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
             AS t (id, role, first_name, last_name, email)
     ), current AS (
-        SELECT u.* FROM users u JOIN token t USING (id)
+        SELECT {_COLUMNS} FROM users u JOIN token t USING (id)
         WHERE u.role = t.role
             AND (u.name_set OR (t.first_name = '' AND t.last_name = '')
                 OR (u.first_name, u.last_name) IS NOT DISTINCT FROM (t.first_name, t.last_name))
@@ -98,7 +100,7 @@ _UPSERT: Final = """
                              THEN u.last_name ELSE excluded.last_name END,
             email = CASE WHEN u.email_set OR excluded.email IS NULL THEN u.email ELSE excluded.email END,
             updated_at = now()
-        RETURNING u.*
+        RETURNING {_COLUMNS}
     )
     SELECT * FROM current UNION ALL SELECT * FROM written
 """
@@ -129,7 +131,7 @@ async def _upsert_from_tokens(executor: Executor, tokens: Sequence[_Said]) -> li
 
 async def find(executor: Executor, user_id: str) -> User | None:
     with translated():
-        row = await executor.fetchrow("SELECT * FROM users WHERE id = $1", user_id)
+        row = await executor.fetchrow(f"SELECT {_COLUMNS} FROM users u WHERE id = $1", user_id)
     return User.from_row(row) if row else None
 
 
@@ -150,8 +152,8 @@ async def children_of(executor: Executor, parent_id: str, *, limit: int) -> list
     """The first `limit` students who name this parent: first those whom the parent has accepted, then by name."""
     with translated():
         rows = await executor.fetch(
-            """
-            SELECT * FROM users WHERE parent_id = $1
+            f"""
+            SELECT {_COLUMNS} FROM users u WHERE parent_id = $1
             ORDER BY parent_accepted DESC, first_name, last_name, id LIMIT $2
             """,
             parent_id,
@@ -164,7 +166,7 @@ async def accept_child(executor: Executor, parent_id: str, student_id: str) -> U
     """Note that a parent says, too, that they are the student's. The student; None where it is another, or nobody."""
     with translated():
         row = await executor.fetchrow(
-            "UPDATE users SET parent_accepted = true WHERE id = $1 AND parent_id = $2 RETURNING *",
+            f"UPDATE users u SET parent_accepted = true WHERE id = $1 AND parent_id = $2 RETURNING {_COLUMNS}",
             student_id,
             parent_id,
         )
@@ -247,14 +249,14 @@ async def save_profile(executor: Executor, profile: ProfileToSave) -> Saved:
     """
     with translated():
         rows = await executor.fetch(
-            """
+            f"""
             WITH before AS (
-                SELECT * FROM users WHERE id = $1
+                SELECT {_COLUMNS} FROM users u WHERE id = $1
             ), written AS (
                 INSERT INTO users AS u (id, role, first_name, last_name, bio, topics, subjects, timezone,
                                         email, email_set, parent_id, parent_accepted, name_set)
-                VALUES ($1, $2, $3, $4, coalesce($5, ''), coalesce($6::text[], '{}'),
-                        coalesce($7::text[], '{}'), coalesce($8, 'UTC'), $9, $10, $11, $13 AND $11::text IS NOT NULL,
+                VALUES ($1, $2, $3, $4, coalesce($5, ''), coalesce($6::text[], '{{}}'),
+                        coalesce($7::text[], '{{}}'), coalesce($8, 'UTC'), $9, $10, $11, $13 AND $11::text IS NOT NULL,
                         true)
                 ON CONFLICT (id) DO UPDATE SET
                     role = excluded.role, first_name = excluded.first_name, last_name = excluded.last_name,
@@ -268,7 +270,7 @@ async def save_profile(executor: Executor, profile: ProfileToSave) -> Saved:
                         ELSE u.parent_accepted
                     END,
                     name_set = true, updated_at = now()
-                RETURNING u.*
+                RETURNING {_COLUMNS}
             )
             SELECT 'after' AS moment, * FROM written UNION ALL SELECT 'before', * FROM before
             """,

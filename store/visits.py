@@ -123,7 +123,8 @@ _FIRST_ARRIVALS: Final = f"""
         INSERT INTO session_participants (session_id, user_id, presence_version, joined_at)
         SELECT session_id, user_id, 1, now() FROM asked WHERE NOT asks
         ORDER BY session_id, user_id ON CONFLICT DO NOTHING
-        RETURNING *
+        RETURNING session_id, user_id, presence_version, joined_at, was_kicked, mic_allowed, camera_allowed,
+                  hand_raised, read_seq
     ), opened AS (
         INSERT INTO session_visits (session_id, user_id, worker_id, joined_at)
         SELECT session_id, user_id, $4, clock_timestamp() FROM made

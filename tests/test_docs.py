@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -109,6 +110,7 @@ def _accepted() -> list[str]:
 
     class NoLive:
         bus = Bus()
+        audience = SimpleNamespace()
 
     door = Encounters(cast(Live, NoLive()), SecretVerifier("x" * 32), cast(People, None), Limits())
     return list(door._events)

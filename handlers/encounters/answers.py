@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 
 from domain.errors import EncountersError, Unavailable
+from realtime.connection import Reply
 from realtime.log import Closed, Overloaded
-from realtime.transport import Reply
 from store.errors import Away
 
 logger = structlog.get_logger(__name__)

@@ -8,7 +8,7 @@ from domain import access
 from domain.access import Member
 from domain.errors import Forbidden
 from domain.identity import Identity
-from realtime.transport import Connection
+from realtime.connection import Connection
 
 
 @dataclass(slots=True)

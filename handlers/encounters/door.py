@@ -27,11 +27,11 @@ from handlers.encounters.attendees import Attendee, attendee_of
 from handlers.encounters.events import EVENTS
 from handlers.encounters.membership import let_go_of_all, removed
 from handlers.payloads import decode
+from realtime.connection import Answer, Connection, Refusal, Reply
 from realtime.deadlines import Deadlines
 from realtime.events import Event
 from realtime.frames import event_frame
 from realtime.limits import Limits
-from realtime.transport import Answer, Connection, Refusal, Reply
 from store.errors import Away
 
 #: Seconds before its token expires at which a connection is told.
@@ -49,7 +49,7 @@ class RefreshAuth(msgspec.Struct, kw_only=True):
 
 
 class Encounters:
-    """Handles the connections of this worker. One instance per worker; see :class:`realtime.transport.Handler`."""
+    """Handles the connections of this worker. One instance per worker; see :class:`realtime.connection.Handler`."""
 
     #: Messages that a person sends one right after the other may share a batch: the log keeps their order.
     pipelined = frozenset({"sendMessage"})
@@ -67,7 +67,7 @@ class Encounters:
         self._cut: Final = self._expired
         self._tasks: set[asyncio.Task[None]] = set()
         live.removed = removed
-        live.person_news = lambda user_id: self._spawn(self._look_again(user_id))
+        live.audience.person_news = lambda user_id: self._spawn(self._look_again(user_id))
         live.bus.on_gap(self._look_at_everybody)
         live.no_news = self._look_at_everybody
         self._events: dict[str, tuple[type[msgspec.Struct], Callable[[Connection, Any], Answer]]] = {
@@ -82,7 +82,7 @@ class Encounters:
         try:
             identity = await self._identify(token)
             most = self._limits.connections_per_user
-            if 0 < most <= len(self._live.connections_of(identity.user_id)):
+            if 0 < most <= len(self._live.audience.connections_of(identity.user_id)):
                 raise TooManyRequests(
                     f"You have {most} connections open already.", code="too_many_connections", retry_after=5
                 )
@@ -90,7 +90,7 @@ class Encounters:
             raise Refusal(error.document()) from error
         connection.user_id = identity.user_id
         connection.state = Attendee(identity)
-        self._live.attend(connection)
+        self._live.audience.attend(connection)
         self._watch_expiry(connection, identity)
 
     async def _identify(self, token: str | None) -> Identity:
@@ -106,7 +106,7 @@ class Encounters:
     async def disconnected(self, connection: Connection, reason: str) -> None:
         self._deadlines.drop(connection)
         let_go_of_all(self._live, connection)
-        self._live.dismiss(connection)
+        self._live.audience.dismiss(connection)
 
     async def close(self) -> None:
         self._deadlines.close()
@@ -151,11 +151,11 @@ class Encounters:
 
     def _look_at_everybody(self) -> None:
         """News of people may have been lost with the bus."""
-        self._spawn(self._look_again(*self._live.everybody()))
+        self._spawn(self._look_again(*self._live.audience.everybody()))
 
     async def _look_again(self, *user_ids: str) -> None:
         """Something about these people has changed: their names, or what they belong to."""
-        connections = [connection for user_id in user_ids for connection in self._live.connections_of(user_id)]
+        connections = [connection for user_id in user_ids for connection in self._live.audience.connections_of(user_id)]
         for connection in connections:
             attendee_of(connection).news += 1
         for start in range(0, len(connections), LOOKS_AT_A_TIME):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from domain.live import Live
 from handlers.encounters import membership, messages, participants, recordings, sessions, signals, whiteboard
 from handlers.encounters.payloads import InSession
-from realtime.transport import Answer, Connection
+from realtime.connection import Answer, Connection
 
 #: Acts on a decoded payload. What it raises is said in the ack.
 Act = Callable[[Live, Connection, Any], Answer]

@@ -13,10 +13,10 @@ from domain.rosters import LEFT
 from handlers.encounters.answers import done
 from handlers.encounters.attendees import attendee_of, member_of
 from handlers.encounters.payloads import InSession
+from realtime.connection import Connection, Reply
 from realtime.events import Event
 from realtime.frames import event_frame
 from realtime.hub import Room
-from realtime.transport import Connection, Reply
 
 #: Sessions that one connection may have joined, or wait for, at a time.
 MAX_JOINED_SESSIONS: Final = 50

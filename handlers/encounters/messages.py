@@ -13,7 +13,7 @@ from domain.reactions import Reacted
 from handlers.encounters.answers import done, refusal
 from handlers.encounters.attendees import member_of
 from handlers.encounters.payloads import InSession
-from realtime.transport import Answer, Connection, Pending, Reply
+from realtime.connection import Answer, Connection, Pending, Reply
 from store.participants import ReadMark
 
 

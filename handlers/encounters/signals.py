@@ -8,7 +8,7 @@ from domain.live import Live
 from handlers.encounters.answers import done
 from handlers.encounters.attendees import member_of
 from handlers.encounters.payloads import InSession
-from realtime.transport import Connection, Reply
+from realtime.connection import Connection, Reply
 
 
 class Signal(InSession):

@@ -12,7 +12,7 @@ from domain.whiteboards import Shown
 from handlers.encounters.answers import done, refusal
 from handlers.encounters.attendees import member_of
 from handlers.encounters.payloads import InSession
-from realtime.transport import Answer, Connection, Pending, Reply
+from realtime.connection import Answer, Connection, Pending, Reply
 
 
 class Draw(InSession):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
@@ -15,6 +17,11 @@ from store import audit, directory
 from store import stats as numbers
 from store.audit import AuditEntry
 from store.directory import Place, Student, Tutor
+
+PersonT = TypeVar("PersonT", Student, Tutor)
+
+#: What is shown of an entry of the audit log.
+_ENTRY: Final = ("id", "at", "actor_id", "action", "subject", "details")
 
 
 async def stats(request: web.Request) -> web.Response:
@@ -34,48 +41,40 @@ async def stats(request: web.Request) -> web.Response:
 
 
 async def students(request: web.Request) -> web.StreamResponse:
-    people.check_is_admin(identity_of(request))
-    pool, about = request.app[DATABASE], query_text(request, "q")
-
-    async def read(after: Place | None, limit: int) -> list[Student]:
-        return await directory.students(pool, about=about, after=after, limit=limit)
-
-    listing = Listing[Student, Place](
-        name="students",
-        read=read,
-        cursor=lambda student: Place(sort_name=student.sort_name, id=student.id),
-        written=place_cursor,
-        document=_student,
-        columns=("id", "first_name", "last_name", "email", "parent_id", "parent_email", "timezone", "created_at"),
-        cells=lambda student: (
-            *(student.id, student.first_name, student.last_name, student.email),
-            *(student.parent_id, student.parent_email, student.timezone, student.created_at),
-        ),
-    )
-    return await answer(request, listing, query_place(request))
+    columns = ("id", "first_name", "last_name", "email", "parent_id", "parent_email", "timezone", "created_at")
+    return await _people(request, "students", directory.students, _student, columns)
 
 
 async def tutors(request: web.Request) -> web.StreamResponse:
+    columns = (
+        *("id", "first_name", "last_name", "email", "subjects", "topics"),
+        *("rating", "reviews", "timezone", "created_at"),
+    )
+    return await _people(request, "tutors", directory.tutors, _tutor, columns)
+
+
+async def _people(
+    request: web.Request,
+    name: str,
+    stored: Callable[..., Awaitable[Sequence[PersonT]]],
+    document: Callable[[PersonT], dict[str, Any]],
+    columns: Sequence[str],
+) -> web.StreamResponse:
+    """A list of people by their names, as `stored`, one of :mod:`store.directory`, reads it."""
     people.check_is_admin(identity_of(request))
     pool, about = request.app[DATABASE], query_text(request, "q")
 
-    async def read(after: Place | None, limit: int) -> list[Tutor]:
-        return await directory.tutors(pool, about=about, after=after, limit=limit)
+    async def read(after: Place | None, limit: int) -> Sequence[PersonT]:
+        return await stored(pool, about=about, after=after, limit=limit)
 
-    listing = Listing[Tutor, Place](
-        name="tutors",
+    listing = Listing[PersonT, Place](
+        name=name,
         read=read,
-        cursor=lambda tutor: Place(sort_name=tutor.sort_name, id=tutor.id),
+        cursor=lambda person: Place(sort_name=person.sort_name, id=person.id),
         written=place_cursor,
-        document=_tutor,
-        columns=(
-            *("id", "first_name", "last_name", "email", "subjects", "topics"),
-            *("rating", "reviews", "timezone", "created_at"),
-        ),
-        cells=lambda tutor: (
-            *(tutor.id, tutor.first_name, tutor.last_name, tutor.email, tutor.subjects, tutor.topics),
-            *(tutor.rating, tutor.reviews, tutor.timezone, tutor.created_at),
-        ),
+        document=document,
+        columns=columns,
+        cells=attrgetter(*columns),
     )
     return await answer(request, listing, query_place(request))
 
@@ -92,8 +91,8 @@ async def audit_log(request: web.Request) -> web.StreamResponse:
         read=read,
         cursor=lambda entry: entry.id,
         document=_entry,
-        columns=("id", "at", "actor_id", "action", "subject", "details"),
-        cells=lambda entry: (entry.id, entry.at, entry.actor_id, entry.action, entry.subject, entry.details),
+        columns=_ENTRY,
+        cells=attrgetter(*_ENTRY),
     )
     return await answer(request, listing, query_seq(request, "cursor"))
 
@@ -127,11 +126,4 @@ def _tutor(tutor: Tutor) -> dict[str, Any]:
 
 
 def _entry(entry: AuditEntry) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "at": entry.at,
-        "actor_id": entry.actor_id,
-        "action": entry.action,
-        "subject": entry.subject,
-        "details": entry.details,
-    }
+    return {name: getattr(entry, name) for name in _ENTRY}

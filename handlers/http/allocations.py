@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any
+from operator import attrgetter
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
@@ -19,6 +20,12 @@ from handlers.http.requests import MAX_LIMIT, identity_of, path_uuid, query_seq,
 from handlers.payloads import UserId
 from store import allocations as store
 from store.allocations import Allocation
+
+#: What is shown of an allocation.
+_SHOWN: Final = (
+    *("id", "student_id", "student_name", "tutor_id", "tutor_name"),
+    *("subject_id", "created_by", "created_at"),
+)
 
 
 class New(msgspec.Struct, frozen=True):
@@ -44,11 +51,8 @@ async def index(request: web.Request) -> web.StreamResponse:
         pieces=None if about is None else pieces,
         cursor=lambda allocation: allocation.number,
         document=_document,
-        columns=(
-            *("id", "student_id", "student_name", "tutor_id", "tutor_name"),
-            *("subject_id", "created_by", "created_at"),
-        ),
-        cells=lambda allocation: tuple(_document(allocation).values()),
+        columns=_SHOWN,
+        cells=attrgetter(*_SHOWN),
     )
     return await answer(request, listing, query_seq(request, "cursor"))
 
@@ -74,13 +78,4 @@ async def delete(request: web.Request) -> web.Response:
 
 
 def _document(allocation: Allocation) -> dict[str, Any]:
-    return {
-        "id": allocation.id,
-        "student_id": allocation.student_id,
-        "student_name": allocation.student_name,
-        "tutor_id": allocation.tutor_id,
-        "tutor_name": allocation.tutor_name,
-        "subject_id": allocation.subject_id,
-        "created_by": allocation.created_by,
-        "created_at": allocation.created_at,
-    }
+    return {name: getattr(allocation, name) for name in _SHOWN}

@@ -17,8 +17,8 @@ from handlers.http.keys import DATABASE
 from handlers.http.requests import (
     cursor_of,
     identity_of,
-    link,
     path_uuid,
+    piece_of,
     query_instant,
     query_limit,
     query_position,
@@ -67,8 +67,7 @@ async def index(request: web.Request) -> web.Response:
         after=query_position(request),
         limit=limit + 1,
     )
-    shown = found[:limit]
-    more = link(request, "next", cursor=cursor_of(shown[-1].start_time, shown[-1].id)) if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, lambda slot: cursor_of(slot.start_time, slot.id))
     return json_response([_document(slot) for slot in shown], headers=more)
 
 

@@ -8,14 +8,14 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from domain import access, bookings, meetings, sessions
+from domain import access, booking_rules, bookings, meetings, sessions
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import CANCEL_NOTICE, DATABASE, LIVE
 from handlers.http.requests import (
     cursor_of,
     identity_of,
-    link,
     path_uuid,
+    piece_of,
     query_instant,
     query_limit,
     query_position,
@@ -33,7 +33,7 @@ _SESSION_FIELDS: Final = ("session_id", "booking_id", "status", "meeting_data", 
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    weeks: Annotated[int, Meta(ge=1, le=bookings.MAX_WEEKS)]
+    weeks: Annotated[int, Meta(ge=1, le=booking_rules.MAX_WEEKS)]
     timezone: TimezoneName
 
 
@@ -56,7 +56,7 @@ async def index(request: web.Request) -> web.Response:
     teacher_id = query_text(request, "teacher_id")
     limit = query_limit(request)
     student = await users.find(request.app[DATABASE], student_id) if student_id is not None else None
-    bookings.check_may_list(identity_of(request), student=student, student_id=student_id, teacher_id=teacher_id)
+    booking_rules.check_may_list(identity_of(request), student=student, student_id=student_id, teacher_id=teacher_id)
     found = await store.listed(
         request.app[DATABASE],
         student_id=student_id,
@@ -67,15 +67,14 @@ async def index(request: web.Request) -> web.Response:
         after=query_position(request),
         limit=limit + 1,
     )
-    shown = found[:limit]
-    more = link(request, "next", cursor=cursor_of(shown[-1].start_time, shown[-1].id)) if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, lambda booking: cursor_of(booking.start_time, booking.id))
     return json_response([_document(booking) for booking in shown], headers=more)
 
 
 async def create(request: web.Request) -> web.Response:
     new = await read_body(request, NewBooking)
     live, identity = request.app[LIVE], identity_of(request)
-    lesson = bookings.NewBooking(
+    lesson = booking_rules.NewBooking(
         student_id=new.student_id,
         teacher_id=new.teacher_id,
         start_time=new.start_time,
@@ -85,7 +84,7 @@ async def create(request: web.Request) -> web.Response:
     if new.repeat is None:
         booking_id = await bookings.book(live, identity, lesson)
     else:
-        repeat = bookings.Repeat(weeks=new.repeat.weeks, timezone=new.repeat.timezone)
+        repeat = booking_rules.Repeat(weeks=new.repeat.weeks, timezone=new.repeat.timezone)
         booking_ids = await bookings.book_weekly(live, identity, lesson, repeat)
         booking_id = booking_ids[0]
         answer["booking_ids"] = booking_ids
@@ -106,7 +105,7 @@ async def change(request: web.Request) -> web.Response:
         request.app[LIVE],
         identity_of(request),
         booking_id,
-        bookings.BookingChange(status=wanted.status, start_time=wanted.start_time, end_time=wanted.end_time),
+        booking_rules.BookingChange(status=wanted.status, start_time=wanted.start_time, end_time=wanted.end_time),
         cancel_notice=request.app[CANCEL_NOTICE],
     )
     return json_response(_document(booking))

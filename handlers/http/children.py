@@ -32,7 +32,7 @@ async def leave(request: web.Request) -> web.Response:
     child_id = path_text(request, "user_id", people.unknown_child)
     identity = identity_of(request)
     await people.leave_child(request.app[DATABASE], identity, child_id)
-    request.app[LIVE].person_changed({identity.user_id, child_id})
+    request.app[LIVE].audience.changed({identity.user_id, child_id})
     return json_response({"message": "You are no longer this student's parent"})
 
 

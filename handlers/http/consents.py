@@ -8,7 +8,7 @@ from aiohttp import web
 from domain import access, consents
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE
-from handlers.http.requests import identity_of, link, query_limit, query_text
+from handlers.http.requests import identity_of, piece_of, query_limit, query_text
 from handlers.payloads import UserId
 
 
@@ -29,8 +29,7 @@ async def index(request: web.Request) -> web.Response:
         after=after,
         limit=limit + 1,
     )
-    shown = answers.people[:limit]
-    more = link(request, "next", cursor=shown[-1]["user_id"]) if len(answers.people) > limit else None
+    shown, more = piece_of(request, answers.people, limit, lambda person: str(person["user_id"]))
     document = {"required": answers.required, "people": shown, "children": answers.children}
     return json_response(document, headers=more)
 

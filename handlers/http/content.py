@@ -13,13 +13,13 @@ from msgspec import Meta
 from domain import content, content_files, courses
 from domain.content import MAX_DESCRIPTION_CHARACTERS, MAX_ORDER, MAX_TITLE_CHARACTERS
 from domain.errors import Forbidden, invalid
-from domain.uploads import Admission, id_in
+from domain.purposes import Admission, id_in
 from handlers.http.bodies import json_response, read_body
 from handlers.http.courses import document as course_document
 from handlers.http.forms import receive_form
 from handlers.http.keys import DATABASE, UPLOADS
 from handlers.http.links import Links, links_of
-from handlers.http.requests import identity_of, link, path_uuid, query_limit, query_text
+from handlers.http.requests import identity_of, path_uuid, piece_of, query_limit, query_text
 from store import content as store
 from store.content import AccessLevel, Content, Found, Place
 
@@ -42,11 +42,8 @@ async def index(request: web.Request) -> web.Response:
     found = await content.listing(
         request.app[DATABASE], identity_of(request), course_id, after=_place(request), limit=limit + 1
     )
-    shown, links = found[:limit], await links_of(request)
-    more = None
-    if len(found) > limit:
-        last = shown[-1][0]
-        more = link(request, "next", cursor=f"{last.content_order}~{last.id}")
+    shown, more = piece_of(request, found, limit, lambda row: f"{row[0].content_order}~{row[0].id}")
+    links = await links_of(request)
     return json_response([_document(piece, links, locked=locked) for piece, locked in shown], headers=more)
 
 

@@ -13,7 +13,7 @@ from domain.errors import Forbidden
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.links import Links, links_of
-from handlers.http.requests import cursor_of, identity_of, link, path_uuid, query_limit, query_position
+from handlers.http.requests import cursor_of, identity_of, path_uuid, piece_of, query_limit, query_position
 from handlers.payloads import UserId
 from store import courses as store
 from store.courses import Course
@@ -37,8 +37,7 @@ class CourseChange(msgspec.Struct, frozen=True):
 async def index(request: web.Request) -> web.Response:
     limit = query_limit(request)
     found = await store.newest(request.app[DATABASE], after=query_position(request), limit=limit + 1)
-    shown = found[:limit]
-    more = link(request, "next", cursor=cursor_of(shown[-1].created_at, shown[-1].id)) if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, lambda course: cursor_of(course.created_at, course.id))
     links = await links_of(request)
     return json_response([document(course, links) for course in shown], headers=more)
 
@@ -83,11 +82,7 @@ async def my_courses(request: web.Request) -> web.Response:
     found = await store.taught_by(
         request.app[DATABASE], identity.user_id, after=query_position(request), limit=limit + 1
     )
-    shown = found[:limit]
-    more = None
-    if len(found) > limit:
-        last = shown[-1].course
-        more = link(request, "next", cursor=cursor_of(last.created_at, last.id))
+    shown, more = piece_of(request, found, limit, lambda one: cursor_of(one.course.created_at, one.course.id))
     links = await links_of(request)
     documents = [
         document(taught.course, links)

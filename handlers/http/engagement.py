@@ -14,7 +14,7 @@ from domain.engagement import DEFAULT_DAYS, MAX_COMMENT_CHARACTERS, MAX_DAYS, MA
 from domain.errors import invalid
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE
-from handlers.http.requests import identity_of, link, path_uuid, query_limit, query_text, query_whole_number
+from handlers.http.requests import identity_of, path_uuid, piece_of, query_limit, query_text, query_whole_number
 from store import engagement as store
 
 
@@ -54,9 +54,7 @@ async def progress_in_course(request: web.Request) -> web.Response:
     found = await engagement.progress_in_course(
         request.app[DATABASE], identity_of(request), course_id, after=_progress_cursor(request), limit=limit + 1
     )
-    shown, more = found[:limit], None
-    if len(found) > limit:
-        more = link(request, "next", cursor=f"{shown[-1].content_id}~{shown[-1].user_id}")
+    shown, more = piece_of(request, found, limit, lambda one: f"{one.content_id}~{one.user_id}")
     return json_response([engagement.progress_document(one) for one in shown], headers=more)
 
 
@@ -86,8 +84,7 @@ async def comments(request: web.Request) -> web.Response:
     content_id, limit = _content_id(request), query_limit(request)
     await content.find(request.app[DATABASE], identity_of(request), content_id)
     found = await store.comments(request.app[DATABASE], content_id, after=_comment_cursor(request), limit=limit + 1)
-    shown = found[:limit]
-    more = link(request, "next", cursor=str(shown[-1].id)) if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, lambda comment: str(comment.id))
     return json_response([engagement.comment_document(one) for one in shown], headers=more)
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from domain import courses
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, LIVE
-from handlers.http.requests import identity_of, link, path_text, path_uuid, query_limit, query_text
+from handlers.http.requests import identity_of, path_text, path_uuid, piece_of, query_limit, query_text
 from handlers.payloads import UserId
 from store import enrollments as store
 from store.enrollments import Enrollment, Tier
@@ -30,8 +30,7 @@ async def index(request: web.Request) -> web.Response:
     found = await store.in_course(
         request.app[DATABASE], course_id, after=query_text(request, "cursor"), limit=limit + 1
     )
-    shown = found[:limit]
-    more = link(request, "next", cursor=shown[-1].user_id) if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, lambda enrollment: enrollment.user_id)
     return json_response([_document(enrollment) for enrollment in shown], headers=more)
 
 

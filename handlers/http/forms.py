@@ -16,7 +16,8 @@ from domain import files as rules
 from domain.arrivals import Arrival
 from domain.errors import BadRequest, TooLarge, TooSlow, UnsupportedMediaType, invalid
 from domain.files import InForm, Limits
-from domain.uploads import ONE_GO_EXPIRY, TERMINATED, Admission, Uploads, missing_field
+from domain.purposes import Admission, missing_field
+from domain.uploads import ONE_GO_EXPIRY, TERMINATED, Uploads
 from handlers.http.keys import UPLOADS
 from handlers.http.requests import identity_of
 from handlers.http.streams import ask_for_body, incomplete

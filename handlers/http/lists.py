@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from handlers.http.bodies import json_response
-from handlers.http.requests import MAX_LIMIT, link, query_limit, query_word
+from handlers.http.requests import MAX_LIMIT, piece_of, query_limit, query_word
 
 RowT = TypeVar("RowT")
 CursorT = TypeVar("CursorT")
@@ -59,8 +59,7 @@ async def answer(request: web.Request, listing: Listing[RowT, CursorT], after: C
     if query_word(request, "format", ("json", "csv")) == "csv":
         return await _stream(request, listing, after)
     found = await listing.read(after, limit + 1)
-    shown = found[:limit]
-    more = link(request, "next", cursor=listing.written(listing.cursor(shown[-1]))) if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, lambda row: listing.written(listing.cursor(row)))
     return json_response([listing.document(row) for row in shown], headers=more)
 
 

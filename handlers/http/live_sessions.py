@@ -19,9 +19,9 @@ from handlers.http.messages import entered
 from handlers.http.requests import (
     cursor_of,
     identity_of,
-    link,
     path_text,
     path_uuid,
+    piece_of,
     query_limit,
     query_position,
 )
@@ -95,8 +95,7 @@ async def of_instructor(request: web.Request) -> web.Response:
     limit, after = query_limit(request), query_position(request)
     await live_sessions.check_is_instructor(request.app[DATABASE], instructor_id)
     found = await store.led_by(request.app[DATABASE], instructor_id, after=after, limit=limit + 1)
-    shown = found[:limit]
-    more = _next(request, shown[-1]) if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, _cursor)
     return json_response([document(session) for session in shown], headers=more)
 
 
@@ -106,11 +105,10 @@ async def in_course(request: web.Request) -> web.Response:
     limit, after = query_limit(request), query_position(request)
     await courses.read_as_participant(request.app[DATABASE], identity_of(request), course_id)
     found = await store.in_course(request.app[DATABASE], course_id, after=after, limit=limit + 1)
-    shown = found[:limit]
-    more = _next(request, shown[-1].session) if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, lambda one: _cursor(one.session))
     documents = [document(one.session) | {"participantCount": one.participant_count} for one in shown]
     return json_response(documents, headers=more)
 
 
-def _next(request: web.Request, last: Session) -> dict[str, str]:
-    return link(request, "next", cursor=cursor_of(last.starts_at, last.id))
+def _cursor(session: Session) -> str:
+    return cursor_of(session.starts_at, session.id)

@@ -14,7 +14,8 @@ from domain import files as rules
 from domain import links
 from domain.errors import Conflict, UnsupportedMediaType, invalid
 from domain.links import Link, unknown_link
-from domain.uploads import ONCE_EXPIRY, Admission
+from domain.purposes import Admission
+from domain.uploads import ONCE_EXPIRY
 from handlers.addresses import public_origin
 from handlers.http.bodies import json_response, read_body
 from handlers.http.keys import DATABASE, TRUSTED_PROXIES, UPLOADS

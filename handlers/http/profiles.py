@@ -60,7 +60,7 @@ async def save(request: web.Request) -> web.Response:
     request.app[PEOPLE].forget(profile.user_id)
     concerned = people.concerned(saved)
     if concerned:
-        request.app[LIVE].person_changed(concerned)
+        request.app[LIVE].audience.changed(concerned)
     is_new = saved.before is None or not saved.before.name_set
     answer = {"profile_id": profile.user_id, "message": "Profile created/updated successfully"}
     return json_response(answer, status=201 if is_new else 200)

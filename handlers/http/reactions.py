@@ -13,7 +13,7 @@ from domain.identity import full_name
 from handlers.http.bodies import json_response
 from handlers.http.keys import DATABASE, LIVE
 from handlers.http.messages import entered
-from handlers.http.requests import link, query_limit, query_seq, query_text
+from handlers.http.requests import piece_of, query_limit, query_seq, query_text
 from store import reactions as stored
 from store.reactions import Reaction
 
@@ -23,8 +23,7 @@ async def index(request: web.Request) -> web.Response:
     message = await chat.find(request.app[LIVE], member, request.match_info["id"])
     limit, after = query_limit(request), _after(request)
     found = await stored.of_message(request.app[DATABASE], message.id, after=after, limit=limit + 1)
-    shown = found[:limit]
-    more = link(request, "next", cursor=f"{shown[-1].emoji}~{shown[-1].user_id}") if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, lambda reaction: f"{reaction.emoji}~{reaction.user_id}")
     return json_response([_document(reaction) for reaction in shown], headers=more)
 
 

@@ -14,7 +14,7 @@ from handlers.http.forms import receive_form
 from handlers.http.keys import DATABASE, LIVE, UPLOADS
 from handlers.http.links import links_of
 from handlers.http.messages import entered
-from handlers.http.requests import identity_of, link, path_uuid, query_limit, query_text, query_word
+from handlers.http.requests import identity_of, path_uuid, piece_of, query_limit, query_text, query_word
 from store import recordings as store
 from store.sessions import Session
 
@@ -57,8 +57,8 @@ async def index(request: web.Request) -> web.Response:
     limit = query_limit(request)
     session, _ = await entered(request)
     found = await store.of_session(request.app[DATABASE], session.id, before=_cursor(request), limit=limit + 1)
-    shown, links = found[:limit], await links_of(request)
-    more = link(request, "next", cursor=str(shown[-1].id)) if len(found) > limit else None
+    shown, more = piece_of(request, found, limit, lambda recording: str(recording.id))
+    links = await links_of(request)
     documents = [
         recordings.document(recording, links.of_recording(recording), links.of_recording(recording, save=True))
         for recording in shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 from uuid import UUID
@@ -30,6 +30,7 @@ MAX_CURSOR_CHARACTERS: Final = 2048
 
 MAX_SEQ: Final = 2**63 - 1
 
+RowT = TypeVar("RowT")
 WordT = TypeVar("WordT", bound=str)
 
 _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
@@ -163,6 +164,15 @@ def place_cursor(place: Place) -> str:
 
 def not_a_cursor() -> BadRequest:
     return invalid({"cursor": "is not one from a Link header"})
+
+
+def piece_of(
+    request: web.Request, found: Sequence[RowT], limit: int, cursor: Callable[[RowT], str]
+) -> tuple[Sequence[RowT], dict[str, str] | None]:
+    """A piece of a list, and the header with the way to the next one, if there is more. `found`: what there is, up to
+    one more than the `limit`. `cursor`: where the list goes on behind the last row that is shown."""
+    shown = found[:limit]
+    return shown, link(request, "next", cursor=cursor(shown[-1])) if len(found) > limit else None
 
 
 def link(request: web.Request, rel: str, **parameters: str) -> dict[str, str]:

@@ -27,8 +27,8 @@ from domain.errors import (
     invalid,
 )
 from domain.files import is_film, unknown_upload
+from domain.purposes import missing_field
 from domain.streams import Checksum, Stream
-from domain.uploads import missing_field
 from handlers.http.bodies import json_response
 from handlers.http.errors import response_of
 from handlers.http.keys import UPLOADS

@@ -15,7 +15,7 @@ from store import allocations as store
 from store import audit, notifications
 from store.database import Pool
 from store.users import User
-from tests.domain.test_bookings import user
+from tests.domain.test_booking_rules import user
 from tests.support.lessons import database_pool, identity
 from tests.support.rooms import Seat, workers
 
@@ -54,7 +54,7 @@ def test_a_student_and_a_teacher_are_brought_together(
 
 async def test_an_admin_assigns_a_tutor_who_is_told_once(live: Live) -> None:
     seat = Seat("teach")
-    live.attend(seat.connection)
+    live.audience.attend(seat.connection)
     made, is_new = await allocations.assign(live, identity("boss"), MATHS)
     assert is_new
     assert await allocations.assign(live, identity("boss"), MATHS) == (made, False)

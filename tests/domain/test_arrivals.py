@@ -12,12 +12,13 @@ from uuid import UUID
 import pytest
 from yarl import URL
 
-from domain import arrivals
+from domain import arrivals, deposits
 from domain.sweeper import Sweeper
 from store.errors import Away
-from store.objects import s3
+from store.objects import s3_upload
 from store.objects.objects import ObjectsAway, ObjectStore, Stat
 from store.objects.objects import Upload as Stored
+from store.objects.s3 import S3Store
 from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
 from tests.support.sending import PDF, PNG, TUS, append, begin, link, send
@@ -102,8 +103,8 @@ async def app(request: pytest.FixtureRequest, database: str, storage_in: Storage
 async def test_a_file_comes_whole_through_a_store_that_fails(
     app: App, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "KEEP_BYTES", 64 * 1024)
-    monkeypatch.setattr(s3, "PART_BYTES", 32 * 1024)
+    monkeypatch.setattr(deposits, "KEEP_BYTES", 64 * 1024)
+    monkeypatch.setattr(s3_upload, "PART_BYTES", 32 * 1024)
     monkeypatch.setattr(arrivals, "LEASE_SECONDS", 2.0)
     chance = random.Random(seed)
     flaky = Flaky(app.uploads.objects, chance)
@@ -166,8 +167,11 @@ async def test_a_file_is_never_made_of_less_than_what_came(app: App) -> None:
     await append(app, "kid", path, 0, PNG[:4_500])
     key = await app.pool.fetchval("SELECT key FROM files")
     store = app.uploads.objects
-    assert isinstance(store, s3.S3Store)
-    await store.put_beside(key, 0, 4_500, PNG[:4_400])
+    assert isinstance(store, S3Store)
+    async with store.bucket.asking() as s3:
+        await s3.put_object(
+            Bucket=store.bucket.name, Key=f"{store.bucket.prefix}incoming/{key}/0.4500", Body=PNG[:4_400]
+        )
 
     answer = await append(app, "kid", path, 4_500, PNG[4_500:])
 
@@ -196,9 +200,9 @@ async def test_a_file_that_does_not_lie_there_as_it_came_is_not_taken(
 async def test_whoever_sends_slowly_in_one_go_makes_room_for_the_others(
     database: str, storage_in: StorageIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "MAX_GATHERING", 1)
-    monkeypatch.setattr(s3, "GATHERED_BYTES", 1_000)
-    monkeypatch.setattr(arrivals, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(s3_upload, "MAX_GATHERING", 1)
+    monkeypatch.setattr(s3_upload, "GATHERED_BYTES", 1_000)
+    monkeypatch.setattr(deposits, "KEEP_SECONDS", 0.0)
     others_are_done, sent = asyncio.Event(), bytearray()
 
     async def slowly() -> AsyncIterator[bytes]:

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from domain import availability, bookings, chat, moderation, people, sessions
-from domain.bookings import BookingChange, NewBooking, Repeat
+from domain.booking_rules import BookingChange, NewBooking, Repeat
 from domain.live import Live
 from domain.moderation import ParticipantChange
 from store import audit

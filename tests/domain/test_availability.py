@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from domain import availability, bookings, sessions, wall_clock
+from domain import availability, booking_rules, bookings, sessions, wall_clock
 from domain.availability import MAX_AHEAD, MAX_LENGTH, MAX_SERIES_SLOTS, MIN_LENGTH, Weekly
-from domain.bookings import BookingChange, NewBooking, Repeat
+from domain.booking_rules import BookingChange, NewBooking, Repeat
 from domain.errors import BadRequest, Conflict, EncountersError, Forbidden, NotFound
 from domain.live import Live
 from realtime.bus import LocalBus
@@ -360,7 +360,7 @@ async def test_weekly_lessons_are_all_made_or_none_and_each_obstacle_is_named(po
 
 async def test_a_year_of_lessons_is_booked_at_once(pool: Pool) -> None:
     live = live_side(pool)
-    repeat = Repeat(weeks=bookings.MAX_WEEKS, timezone="America/New_York")
+    repeat = Repeat(weeks=booking_rules.MAX_WEEKS, timezone="America/New_York")
     made = await bookings.book_weekly(live, identity("mum"), lesson(BASE, BASE + HOUR), repeat)
     rows = await pool.fetch(
         "SELECT b.id, b.start_time, b.parent_id FROM bookings b JOIN sessions s ON s.booking_id = b.id"
@@ -381,7 +381,7 @@ async def test_a_year_of_lessons_is_booked_at_once(pool: Pool) -> None:
 )
 def test_a_repetition_that_makes_no_sense_is_named(start: datetime, repeat: Repeat, wrong: str) -> None:
     with pytest.raises(BadRequest) as refusal:
-        bookings.starts_of(start, repeat)
+        booking_rules.starts_of(start, repeat)
     assert list(refusal.value.fields or {}) == [wrong]
 
 

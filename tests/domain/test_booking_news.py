@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from domain import bookings, sessions
-from domain.bookings import BookingChange, NewBooking, Repeat
+from domain.booking_rules import BookingChange, NewBooking, Repeat
 from domain.errors import EncountersError
 from domain.live import Live
 from store import notifications
@@ -54,7 +54,7 @@ async def test_a_new_lesson_is_told_to_its_people_but_for_who_booked_it(
 ) -> None:
     seats = {person: Seat(person) for person in ROLES}
     for seat in seats.values():
-        live.attend(seat.connection)
+        live.audience.attend(seat.connection)
     booking_id = await book(live, who)
     kept = await told(live.pool)
     assert sorted(kept) == others

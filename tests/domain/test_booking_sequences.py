@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from domain import availability, bookings, sessions
 from domain.access import Member
 from domain.availability import Weekly
-from domain.bookings import NO_NOTICE, BookingChange, NewBooking, Repeat, Side
+from domain.booking_rules import NO_NOTICE, BookingChange, NewBooking, Repeat, Side
 from domain.errors import EncountersError
 from domain.identity import Identity
 from domain.live import Live

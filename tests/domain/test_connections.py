@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.connections import Held, added, contains, listed, removed
-from realtime.transport import Connection
+from realtime.connection import Connection
 from tests.support.rooms import Seat
 
 SEATS = [Seat("kid").connection for _ in range(4)]

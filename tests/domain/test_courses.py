@@ -208,9 +208,9 @@ async def test_an_enrolment_ends_and_every_worker_looks_again(pool: Pool, who: s
     course_id = await make_course(pool, students=("kid", "kid2"))
     async with workers(pool, 2) as (one, other):
         heard: list[str] = []
-        other.person_news = heard.append
+        other.audience.person_news = heard.append
         for student_id in ("kid", "kid2"):
-            other.attend(Seat(student_id).connection)
+            other.audience.attend(Seat(student_id).connection)
         await courses.end_enrollment(one, identity(who), course_id, "kid")
         assert heard == ["kid"]
         with pytest.raises(NotFound) as refusal:

@@ -327,25 +327,3 @@ async def test_a_read_mark_is_told_when_it_moves(live: Live) -> None:
 async def test_a_room_of_no_session_does_not_open(live: Live) -> None:
     with pytest.raises(NotFound):
         await live.hub.open(str(uuid4()))
-
-
-async def test_people_hear_of_what_concerns_them_on_every_worker(pool: Pool) -> None:
-    async with workers(pool, 2) as (one, other):
-        heard: list[str] = []
-        one.person_news = other.person_news = heard.append
-        first, second, elsewhere = Seat("kid"), Seat("kid"), Seat("kid")
-        one.attend(first.connection)
-        one.attend(second.connection)
-        other.attend(elsewhere.connection)
-        assert set(one.connections_of("kid")) == {first.connection, second.connection}
-        assert one.everybody() == ["kid"]
-        one.person_changed(["kid", "mum"])
-        assert heard == ["kid", "kid"], "once on each worker"
-        one.dismiss(first.connection)
-        other.person_changed(["kid"])
-        assert len(heard) == 4
-        one.dismiss(second.connection)
-        one.dismiss(second.connection)
-        other.person_changed(["kid"])
-        assert len(heard) == 5
-        assert one.connections_of("kid") == []

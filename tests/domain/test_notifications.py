@@ -9,8 +9,9 @@ from uuid import uuid4
 import pytest
 
 from domain import notifications
+from domain.audience import PEOPLE_CHANNEL
 from domain.errors import NotFound
-from domain.live import PEOPLE_CHANNEL, Live
+from domain.live import Live
 from domain.notifications import Told
 from realtime.bus import LocalBus
 from realtime.events import Event
@@ -30,7 +31,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 def sit(live: Live, user_id: str) -> Seat:
     """A connection of that person, in no room."""
     seat = Seat(user_id)
-    live.attend(seat.connection)
+    live.audience.attend(seat.connection)
     return seat
 
 
@@ -89,7 +90,7 @@ async def test_many_people_are_one_message_of_the_bus_and_one_frame(
     monkeypatch.setattr(notifications, "BATCH_PEOPLE", 3)
     bus = Overheard()
     live = Live(pool, bus, uuid4())
-    await bus.subscribe(PEOPLE_CHANNEL, live._hear_of_people)
+    await bus.subscribe(PEOPLE_CHANNEL, live.audience._hear)
     frames: list[Frame] = []
     seats = [sit(live, f"s{number}") for number in range(7)]
     for seat in seats:

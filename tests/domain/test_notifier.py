@@ -58,7 +58,7 @@ async def announce(pool: Pool, course_id: UUID, title: str = "It began") -> Told
 def sit(live: Live, user_id: str) -> Seat:
     """A connection of that person, in no room."""
     seat = Seat(user_id)
-    live.attend(seat.connection)
+    live.audience.attend(seat.connection)
     return seat
 
 

@@ -12,7 +12,7 @@ from domain.identity import Identity, Role
 from domain.people import People
 from store import users
 from store.database import Pool, connect
-from tests.domain.test_bookings import identity, user
+from tests.domain.test_booking_rules import identity, user
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from domain import bookings, recordings, sessions
-from domain.bookings import BookingChange
+from domain.booking_rules import BookingChange
 from domain.errors import BadRequest, Conflict, EncountersError, Forbidden
 from domain.live import Live
 from domain.recordings import offset_in

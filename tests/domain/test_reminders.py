@@ -69,7 +69,7 @@ async def move(pool: Pool, booking_id: UUID, start: datetime) -> None:
 def sit(live: Live, user_id: str) -> Seat:
     """A connection of that person, in no room."""
     seat = Seat(user_id)
-    live.attend(seat.connection)
+    live.audience.attend(seat.connection)
     return seat
 
 

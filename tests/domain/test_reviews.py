@@ -9,7 +9,7 @@ import pytest
 from domain import reviews
 from domain.errors import Conflict, Forbidden
 from store.bookings import Status
-from tests.domain.test_bookings import BOOKING, identity
+from tests.domain.test_booking_rules import BOOKING, identity
 
 COMPLETED = replace(BOOKING, status="completed")
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from domain import bookings, sessions
-from domain.bookings import BookingChange
+from domain.booking_rules import BookingChange
 from domain.errors import Conflict, Forbidden
 from domain.live import Live
 from store import bookings as booking_store

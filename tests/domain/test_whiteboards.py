@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from domain import chat, session_settings, whiteboard
+from domain import chat, session_settings, whiteboard, whiteboard_rooms
 from domain import whiteboards as acts
 from domain.errors import Conflict, EncountersError, Forbidden, NotFound, TooLarge, Unavailable
 from domain.live import Live
@@ -56,7 +56,7 @@ def canvas_of(seat: Seat) -> Canvas:
 
 async def first_look(live: Live) -> None:
     """The first look of all is at everything; until the second one of that kind it takes a while."""
-    await until(lambda: live.whiteboards._look is not None and live.whiteboards._look.done())
+    await until(lambda: live.whiteboard_rooms._look is not None and live.whiteboard_rooms._look.done())
 
 
 async def test_what_is_drawn_is_stored_and_shown_to_everybody_but_the_connection_it_came_from(pool: Pool) -> None:
@@ -269,15 +269,15 @@ async def test_what_the_bus_lost_is_shown_with_the_next_look_while_it_is_away(po
         await draw(one, session_id, teacher, stroke("a"), stroke("b"))
         await draw(one, session_id, teacher, stroke("b", 2, isDeleted=True))
         assert came(kid) == []
-        two.whiteboards.look(bus_connected=False)
+        two.whiteboard_rooms.look(bus_connected=False)
         await kid.events.wait_for("whiteboard")
         [data] = kid.events.of("whiteboard")
         assert (data["userId"], data["revision"]) == (None, 2)
         assert canvas_of(kid).seen == await stored(pool, session_id) == {"a": stroke("a"), "b": GONE}
         # And nothing twice.
-        two.whiteboards.look(bus_connected=False)
-        assert two.whiteboards._look is not None
-        await two.whiteboards._look
+        two.whiteboard_rooms.look(bus_connected=False)
+        assert two.whiteboard_rooms._look is not None
+        await two.whiteboard_rooms._look
         assert len(came(kid)) == 2
 
 
@@ -305,7 +305,7 @@ async def test_a_gap_of_the_bus_is_looked_into(pool: Pool) -> None:
         exchange.cut = True
         await draw(one, session_id, "teach", stroke("lost"))
         exchange.cut = False
-        two.whiteboards._note_gap()
+        two.whiteboard_rooms._note_gap()
         await kid.events.wait_for("whiteboard", timeout=2.0)
         assert canvas_of(kid).seen == await stored(pool, session_id)
 
@@ -321,7 +321,7 @@ async def test_what_a_worker_committed_that_died_before_it_could_tell_is_found(
         await draw(one, session_id, "teach", stroke("a"))
         exchange.cut = False
         assert came(kid) == []
-        monkeypatch.setattr(acts, "LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(whiteboard_rooms, "LOOK_SECONDS", 0.0)
         await kid.events.wait_for("whiteboard", timeout=2.0)
         assert canvas_of(kid).seen == await stored(pool, session_id)
 
@@ -339,7 +339,7 @@ async def test_a_look_that_fails_is_taken_again(pool: Pool, monkeypatch: pytest.
             raise Away("away")
 
         monkeypatch.setattr(whiteboards, "revisions", away)
-        two.whiteboards._note_gap()
+        two.whiteboard_rooms._note_gap()
         await kid.events.wait_for("whiteboard", timeout=3.0)
 
 
@@ -347,7 +347,7 @@ async def test_events_that_overtake_each_other_are_no_gap(pool: Pool) -> None:
     session_id = await book(pool)
     async with workers(pool, 1) as (live,):
         await join(live, session_id, "kid")
-        mark = live.whiteboards._marks[str(session_id)]
+        mark = live.whiteboard_rooms._marks[str(session_id)]
         for revision in (2, 4, 3, 1):
             mark.saw(revision)
         assert (mark.known, mark.early) == (4, set())
@@ -369,10 +369,10 @@ async def test_a_room_that_closes_forgets_its_board(pool: Pool, monkeypatch: pyt
         with monkeypatch.context() as hurry:
             hurry.setattr("realtime.hub.LINGER_SECONDS", 0.0)
             leave(live, session_id, kid)
-        await until(lambda: live.whiteboards._marks == {})
+        await until(lambda: live.whiteboard_rooms._marks == {})
         await draw(live, session_id, "kid", stroke("b"))
         late = await join(live, session_id, "kid")
-        assert live.whiteboards._marks[str(session_id)].known == 2
+        assert live.whiteboard_rooms._marks[str(session_id)].known == 2
         await draw(live, session_id, "teach", stroke("c"))
         assert [element["id"] for element in came(late)] == ["c"]
 
@@ -397,7 +397,7 @@ async def test_ten_people_draw_at_random_on_two_workers_and_every_board_is_the_d
         await asyncio.gather(*(scribble(number) for number in range(len(seats))))
         exchange.cut = False
         for live in lives:
-            live.whiteboards._note_gap()
+            live.whiteboard_rooms._note_gap()
         truth = await stored(pool, session_id)
 
         def agrees() -> bool:

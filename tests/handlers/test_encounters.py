@@ -20,8 +20,8 @@ from domain.moderation import ParticipantChange
 from domain.people import People
 from domain.tokens import SecretVerifier
 from handlers.encounters.door import Encounters
+from realtime.connection import Pending, Refusal, Reply
 from realtime.limits import Limits
-from realtime.transport import Pending, Refusal, Reply
 from store import participants, sessions, users
 from store.database import Pool
 from store.errors import Away
@@ -138,7 +138,7 @@ async def test_a_former_parent_is_taken_out_on_every_worker(pool: Pool) -> None:
         clients = [await worker.join("mum", session_id) for worker in found for _ in range(2)]
         stays = await found[1].join("teach", session_id)
         await users.set_parent(pool, "kid", "mum2")
-        found[0].live.person_changed(["kid", "mum", "mum2"])
+        found[0].live.audience.changed(["kid", "mum", "mum2"])
         for number, client in enumerate(clients):
             await in_time(found[number // 2], client, session_id)
         assert stays.joined
@@ -150,7 +150,7 @@ async def test_a_new_name_is_known_on_every_worker(pool: Pool) -> None:
     async with doors(pool, 2) as found:
         clients = [await worker.join("kid", session_id) for worker in found]
         await users.save_profile(pool, ProfileToSave(user_id="kid", role="student", first_name="New", last_name="Name"))
-        found[0].live.person_changed(["kid"])
+        found[0].live.audience.changed(["kid"])
         await until(
             lambda: {client.joined[str(session_id)].name for client in clients} == {"New Name"}, PROMISED_SECONDS
         )
@@ -166,7 +166,7 @@ async def test_who_loses_their_membership_on_the_way_in_does_not_get_in(pool: Po
             joining = asyncio.create_task(worker.send(client, "joinSession", sessionId=str(session_id)))
             await until_somebody_waits(pool)
             await users.set_parent(pool, "kid", "mum2")
-            other.live.person_changed(["kid", "mum", "mum2"])
+            other.live.audience.changed(["kid", "mum", "mum2"])
         refusal = await joining
         assert (refusal["ok"], refusal["error"]["status_code"]) == (False, 403)
         assert client.joined == {}
@@ -186,7 +186,7 @@ async def test_who_is_kicked_while_they_are_looked_at_stays_out(pool: Pool, monk
             return found
 
         monkeypatch.setattr(access, "enter", slow)
-        worker.live.person_changed(["kid"])
+        worker.live.audience.changed(["kid"])
         await asked.wait()
         await moderation.change_participant(
             worker.live, member(session_id, "teach"), "kid", ParticipantChange(was_kicked=True)
@@ -214,7 +214,7 @@ async def test_a_look_that_the_database_could_not_answer_is_made_again(
 
         monkeypatch.setattr(access, "enter", away)
         await users.set_parent(pool, "kid", "mum2")
-        worker.live.person_changed(["mum"])
+        worker.live.audience.changed(["mum"])
         await asked.wait()
         assert client.joined
         monkeypatch.setattr(access, "enter", enter)
@@ -285,7 +285,7 @@ async def test_nothing_is_kept_of_those_who_are_gone(pool: Pool, monkeypatch: py
             client.closed = True
             await worker.door.disconnected(client.connection, "transport close")
         await until(lambda: not worker.live.presence._here and not online(worker.live, session_id))
-        assert not worker.live._people
+        assert not worker.live.audience._people
         assert not worker.door._deadlines._current
 
 

@@ -17,12 +17,12 @@ from engineio.packet import MESSAGE, Packet
 
 from realtime import engine as engine_module
 from realtime import socket as socket_module
+from realtime.connection import Connection
 from realtime.engine import sid_prefix
 from realtime.events import Event
 from realtime.frames import Frame, event_frame
 from realtime.outbox import Outbox
 from realtime.socket import Socket
-from realtime.transport import Connection
 from tests.conftest import Connect, ConnectNode
 from tests.realtime.conftest import StartSite
 from tests.support.processes import HOST
@@ -541,7 +541,7 @@ async def test_a_client_that_does_not_read_is_cut_and_let_go_of(site: Site, said
     reader = await site.websocket("bob")
     await site.stubborn()
     connection = site.door.connections[-1]
-    one: Socket = connection._socket
+    one: Socket = connection.socket
     sent = 0
     while not connection.closed:
         site.door.tell(connection, sent, padding=10_000)
@@ -567,8 +567,8 @@ async def test_a_client_that_does_not_poll_is_cut(start_site: StartSite) -> None
     for number in range(20):
         site.door.tell(connection, number, padding=1_000)
     await until(lambda: site.empty, 1)
-    assert connection._socket.outbox is not None
-    assert connection._socket.outbox.unsent_bytes < 100
+    assert connection.socket.outbox is not None
+    assert connection.socket.outbox.unsent_bytes < 100
     assert (await site.get(poller.query))[0] == 400
 
 
@@ -603,7 +603,7 @@ async def test_a_websocket_is_told_and_closed_at_once(site: Site) -> None:
 
 async def test_a_websocket_that_ignores_its_end_is_aborted(site: Site) -> None:
     client = await site.stubborn()
-    one: Socket = site.door.connections[0]._socket
+    one: Socket = site.door.connections[0].socket
     for number in range(50):
         site.door.tell(site.door.connections[0], number, padding=10_000)
     await asyncio.sleep(0.05)

@@ -12,6 +12,7 @@ import socketio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from realtime import connection as connection_module
 from realtime import socket as socket_module
 from realtime import transport as transport_module
 from realtime.engine import Engine
@@ -485,7 +486,7 @@ async def test_who_is_let_in_while_everybody_is_told_to_move_is_told_as_well(sit
 async def test_an_event_that_takes_too_long_does_not_hold_up_the_move(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(connection_module, "FLUSH_SECONDS", 0.1)
     client = await site.websocket()
     await client.send('42/encounters,1["wait"]')
     await until(lambda: site.door.busy == 1)

@@ -10,7 +10,7 @@ import pytest
 
 from domain import reminders
 from meetings.ice import IceServer
-from store.objects import s3
+from store.objects import bucket
 from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
 from tests.support.lessons import book, database_pool
@@ -82,7 +82,7 @@ async def test_a_start_without_its_bucket_says_which_and_serves_on(
 async def test_a_start_without_the_server_of_its_bucket_says_so_and_serves_on(
     database: str, storage_in: StorageIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    monkeypatch.setattr(bucket, "ATTEMPTS", 1)
     endpoint = f"http://{HOST}:{free_port()}"
     settings = {**await storage_in("rclone"), "s3_endpoint_url": endpoint}
     async with running_app(database, **settings) as app:

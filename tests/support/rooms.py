@@ -14,10 +14,10 @@ from domain import hands
 from domain.access import Member
 from domain.live import Live
 from realtime.bus import LocalBus
+from realtime.connection import Connection
 from realtime.events import Event
 from realtime.frames import NAMESPACE, Bundle, Frame
 from realtime.hub import Room
-from realtime.transport import Connection
 from store.database import Pool
 from tests.support.lessons import member
 from tests.support.recorder import Recorder

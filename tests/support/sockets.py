@@ -13,10 +13,11 @@ import aiohttp
 import yarl
 from aiohttp import WSMsgType, web
 
+from realtime.connection import Answer, Connection, Pending, Refusal, Reply
 from realtime.events import Event
 from realtime.frames import NAMESPACE, event_frame
 from realtime.limits import Limits
-from realtime.transport import Answer, Connection, EncountersNamespace, Pending, Refusal, Reply, SocketServer
+from realtime.transport import EncountersNamespace, SocketServer
 from tests.support.processes import HOST, free_port
 from tests.support.recorder import WAIT_SECONDS
 from tests.support.waiting import until

@@ -401,7 +401,7 @@ async def test_whose_enrolment_ends_waits_no_longer(pool: Pool) -> None:
         host = await let_in(one, "teach", session_id, "teacher")
         client, _ = await come(other, student, session_id)
         await pool.execute("DELETE FROM enrollments WHERE user_id = $1", student)
-        one.live.person_changed([student])
+        one.live.audience.changed([student])
         await client.events.wait_for("kicked")
         await until(lambda: waiting_news(host) == [(student, True), (student, False)])
         assert await those_waiting(pool, session_id) == []

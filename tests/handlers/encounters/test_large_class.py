@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from domain.rosters import PARTICIPANTS_IN_ACK
+from realtime.connection import Reply
 from realtime.frames import NAMESPACE, Bundle, Frame
-from realtime.transport import Reply
 from store import participants, sessions
 from store.database import Pool
 from tests.handlers.test_encounters import Client, Worker, doors

@@ -25,7 +25,7 @@ from tests.support.tokens import SECRET, mint
 
 @dataclass
 class Told:
-    """Stands where `Live` does, and keeps what it is told."""
+    """Stands where `Live` and its audience do, and keeps what they are told."""
 
     pool: Pool
     entries: list[LogEntry] = field(default_factory=list)
@@ -35,13 +35,17 @@ class Told:
     def publish(self, entries: Iterable[LogEntry]) -> None:
         self.entries += entries
 
-    def person_changed(self, user_ids: Iterable[str]) -> None:
+    @property
+    def audience(self) -> Told:
+        return self
+
+    def changed(self, user_ids: Iterable[str]) -> None:
         self.people.append(set(user_ids))
 
     def session_ended(self) -> None:
         """Its meeting is nobody's here."""
 
-    def tell_people(self, user_ids: Sequence[str], news: Event) -> None:
+    def tell(self, user_ids: Sequence[str], news: Event) -> None:
         self.notifications += [(user_id, msgspec.json.decode(news.json)) for user_id in user_ids]
 
 

@@ -189,7 +189,7 @@ async def test_a_large_file_is_never_held_whole(app: App, path: str) -> None:
 
 async def test_the_rooms_host_sees_it_come(app: App, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[set[str], Event]] = []
-    monkeypatch.setattr(app.live, "tell_people", lambda people, news: told.append((set(people), news)))
+    monkeypatch.setattr(app.live.audience, "tell", lambda people, news: told.append((set(people), news)))
 
     async def body() -> AsyncIterator[bytes]:
         yield part("file", b"OggS" + bytes(500_000), "x.ogg")[:-2]

@@ -19,8 +19,8 @@ from aiohttp import ClientError
 from domain import streams
 from domain.errors import Conflict
 from domain.files import MIB
+from domain.purposes import Admission
 from domain.sweeper import Sweeper
-from domain.uploads import Admission
 from store.files import File
 from store.objects.local import LocalUpload
 from store.objects.objects import ObjectMissing, ObjectsAway

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import socket
@@ -17,10 +16,11 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from store.objects import local, s3
+from store.objects import bucket, local, s3_upload
 from store.objects.local import LocalStore
 from store.objects.objects import CACHE_CONTROL, ObjectMissing, ObjectsAway, ObjectStore, Upload, in_thread
-from store.objects.s3 import PART_BYTES, S3Store
+from store.objects.s3 import S3Store
+from store.objects.s3_upload import PART_BYTES
 from tests.store.objects.conftest import NewStore
 from tests.support.buckets import BUCKET, ENVIRONMENT, S3Servers
 from tests.support.processes import HOST, free_port
@@ -57,7 +57,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials, and no second try."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    monkeypatch.setattr(bucket, "ATTEMPTS", 1)
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 12_345])
@@ -260,7 +260,7 @@ async def test_a_bucket_without_credentials_is_away_and_says_why(monkeypatch: py
 
 @pytest.mark.usefixtures("aws")
 async def test_a_bucket_that_does_not_answer_is_away_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(bucket, "READ_SECONDS", 0.1)
     with socket.create_server((HOST, 0)) as silent:
         await is_away(S3Store(BUCKET, endpoint_url=f"http://{HOST}:{silent.getsockname()[1]}"), "Read timeout")
 
@@ -376,12 +376,11 @@ async def test_an_upload_whose_end_got_no_answer_can_be_ended_again(new_store: N
     store = new_store()
     if not isinstance(store, S3Store):
         pytest.skip("a folder always answers")
-    state = await store.begin(KEY, "video/webm")
-    upload_id = json.loads(state)["upload_id"]
-    etag = await store.put_part(KEY, upload_id, 1, b"all of it")
+    upload = await store.resume(KEY, await store.begin(KEY, "video/webm"))
+    await upload.write(b"all of it")
 
-    await store.complete(KEY, upload_id, [etag])
-    await store.complete(KEY, upload_id, [etag])
+    await upload.finish()
+    await upload.finish()
     assert await got(store, KEY) == b"all of it"
 
 
@@ -398,9 +397,9 @@ async def test_when_a_file_was_written_can_be_said_in_http(store: ObjectStore) -
 async def test_only_so_many_uploads_gather_much_of_a_part_at_a_time_and_the_next_waits_for_its_turn(
     new_store: NewStore, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "MAX_GATHERING", 1)
-    monkeypatch.setattr(s3, "GATHERED_BYTES", 1_000)
-    monkeypatch.setattr(s3, "PART_BYTES", 4_000)
+    monkeypatch.setattr(s3_upload, "MAX_GATHERING", 1)
+    monkeypatch.setattr(s3_upload, "GATHERED_BYTES", 1_000)
+    monkeypatch.setattr(s3_upload, "PART_BYTES", 4_000)
     store = new_store()
     first = await store.resume(KEY, await store.begin(KEY, "video/webm"))
     await first.write(bytes(2_000))
@@ -421,7 +420,7 @@ async def test_only_so_many_uploads_gather_much_of_a_part_at_a_time_and_the_next
         first.drop()
 
     await waits
-    monkeypatch.setattr(s3, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr(s3_upload, "TURN_SECONDS", 0.01)
     with pytest.raises(ObjectsAway, match="too many"):
         await put(store, f"{KEY}.third", bytes(2_000))
     await second.finish()
@@ -443,7 +442,7 @@ async def test_a_hundred_slow_uploads_keep_nobody_waiting_and_take_little_memory
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held < 100 * s3.GATHERED_BYTES
+    assert held < 100 * s3_upload.GATHERED_BYTES
     for upload in uploads[1:]:
         upload.drop()
     await uploads[0].finish()
@@ -489,9 +488,9 @@ async def test_what_was_kept_before_does_not_stay_for_ever_beside_a_slow_upload(
 async def test_an_upload_that_cannot_go_on_takes_nobodys_turn(
     new_store: NewStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "MAX_GATHERING", 1)
-    monkeypatch.setattr(s3, "GATHERED_BYTES", 1)
-    monkeypatch.setattr(s3, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr(s3_upload, "MAX_GATHERING", 1)
+    monkeypatch.setattr(s3_upload, "GATHERED_BYTES", 1)
+    monkeypatch.setattr(s3_upload, "TURN_SECONDS", 0.01)
     store = new_store()
     upload = await store.resume(KEY, await store.begin(KEY, "video/webm"))
     await upload.write(b"half")

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from domain import bookings, people
-from domain.bookings import BookingChange, Side
+from domain import booking_rules, people
+from domain.booking_rules import BookingChange, Side
 from domain.errors import BadRequest, Conflict, Forbidden
 from domain.identity import Identity, Role
 from store.bookings import Booking, Status
@@ -68,22 +68,22 @@ def user(user_id: str, role: Role, parent_id: str | None = None) -> User:
     ],
 )
 def test_everybody_of_a_booking_speaks_for_their_side(user_id: str, role: Role, side: Side) -> None:
-    bookings.check_may_read(BOOKING, identity(user_id, role))
-    assert bookings.side_of(BOOKING, identity(user_id, role)) == side
+    booking_rules.check_may_read(BOOKING, identity(user_id, role))
+    assert booking_rules.side_of(BOOKING, identity(user_id, role)) == side
 
 
 @pytest.mark.parametrize("role", ["student", "parent", "teacher"])
 def test_a_stranger_neither_reads_nor_speaks(role: Role) -> None:
     with pytest.raises(Forbidden):
-        bookings.check_may_read(BOOKING, identity("stranger", role))
+        booking_rules.check_may_read(BOOKING, identity("stranger", role))
     with pytest.raises(Forbidden):
-        bookings.side_of(BOOKING, identity("stranger", role))
+        booking_rules.side_of(BOOKING, identity("stranger", role))
 
 
 def test_a_teacher_whose_token_no_longer_says_so_does_not_decide() -> None:
-    bookings.check_may_read(BOOKING, identity("teacher", "student"))
+    booking_rules.check_may_read(BOOKING, identity("teacher", "student"))
     with pytest.raises(Forbidden):
-        bookings.side_of(BOOKING, identity("teacher", "student"))
+        booking_rules.side_of(BOOKING, identity("teacher", "student"))
 
 
 STATUSES: tuple[Status, ...] = ("pending", "confirmed", "completed", "cancelled")
@@ -125,11 +125,11 @@ def test_a_status_changes_as_the_table_says(before: Status, wanted: Status, side
     booking = replace(BOOKING, status=before)
     if isinstance(outcome, type) and issubclass(outcome, Exception):
         with pytest.raises(outcome) as refusal:
-            bookings.changed(booking, side, BookingChange(status=wanted), NOW)
+            booking_rules.changed(booking, side, BookingChange(status=wanted), NOW)
         if isinstance(refusal.value, Conflict):
             assert refusal.value.code == "invalid_transition"
     else:
-        after = bookings.changed(booking, side, BookingChange(status=wanted), NOW)
+        after = booking_rules.changed(booking, side, BookingChange(status=wanted), NOW)
         assert after == replace(booking, status=wanted)
         assert after.status == outcome
 
@@ -138,21 +138,21 @@ def test_a_status_changes_as_the_table_says(before: Status, wanted: Status, side
 @pytest.mark.parametrize("before", ["pending", "confirmed"])
 def test_either_side_reschedules_and_it_has_to_be_confirmed_anew(side: Side, before: Status) -> None:
     change = BookingChange(start_time=NOW + HOUR, end_time=NOW + 2 * HOUR)
-    after = bookings.changed(replace(BOOKING, status=before), side, change, NOW)
+    after = booking_rules.changed(replace(BOOKING, status=before), side, change, NOW)
     assert (after.start_time, after.end_time, after.status) == (NOW + HOUR, NOW + 2 * HOUR, "pending")
 
 
 def test_rescheduling_to_the_same_time_keeps_the_confirmation() -> None:
     booking = replace(BOOKING, status="confirmed")
     change = BookingChange(start_time=booking.start_time, end_time=booking.end_time)
-    assert bookings.changed(booking, "family", change, NOW) == booking
+    assert booking_rules.changed(booking, "family", change, NOW) == booking
 
 
 @pytest.mark.parametrize("before", ["completed", "cancelled"])
 def test_a_finished_booking_is_not_rescheduled(before: Status) -> None:
     change = BookingChange(start_time=NOW + HOUR, end_time=NOW + 2 * HOUR)
     with pytest.raises(Conflict) as refusal:
-        bookings.changed(replace(BOOKING, status=before), "admin", change, NOW)
+        booking_rules.changed(replace(BOOKING, status=before), "admin", change, NOW)
     assert refusal.value.code == "invalid_transition"
 
 
@@ -162,11 +162,13 @@ def test_a_lesson_that_has_started_is_not_moved_any_more(side: Side, session_sta
     booking = replace(BOOKING, status="confirmed")
     change = BookingChange(start_time=NOW + HOUR, end_time=NOW + 2 * HOUR)
     with pytest.raises(Conflict) as refusal:
-        bookings.changed(booking, side, change, NOW, session_status=session_status)
+        booking_rules.changed(booking, side, change, NOW, session_status=session_status)
     assert refusal.value.code == "session_started"
     same = BookingChange(start_time=booking.start_time, end_time=booking.end_time)
-    assert bookings.changed(booking, side, same, NOW, session_status=session_status) == booking
-    cancelled = bookings.changed(booking, side, BookingChange(status="cancelled"), NOW, session_status=session_status)
+    assert booking_rules.changed(booking, side, same, NOW, session_status=session_status) == booking
+    cancelled = booking_rules.changed(
+        booking, side, BookingChange(status="cancelled"), NOW, session_status=session_status
+    )
     assert cancelled.status == "cancelled"
 
 
@@ -183,7 +185,7 @@ def test_a_lesson_that_has_started_is_not_moved_any_more(side: Side, session_sta
 )
 def test_a_change_is_one_status_or_one_whole_time(change: BookingChange) -> None:
     with pytest.raises(BadRequest):
-        bookings.changed(BOOKING, "admin", change, NOW)
+        booking_rules.changed(BOOKING, "admin", change, NOW)
 
 
 @pytest.mark.parametrize(
@@ -197,22 +199,22 @@ def test_a_change_is_one_status_or_one_whole_time(change: BookingChange) -> None
 )
 def test_a_time_that_cannot_be_a_lesson_is_refused(start: datetime, end: datetime, wrong: str) -> None:
     with pytest.raises(BadRequest) as refusal:
-        bookings.check_time(start, end, NOW)
+        booking_rules.check_time(start, end, NOW)
     assert list(refusal.value.fields or {}) == [wrong]
 
 
 def test_eight_hours_from_a_minute_ago_are_just_allowed() -> None:
     start = NOW - timedelta(seconds=60)
-    bookings.check_time(start, start + 8 * HOUR, NOW)
+    booking_rules.check_time(start, start + 8 * HOUR, NOW)
 
 
 def test_the_student_their_parent_and_admins_book() -> None:
     student = user("student", "student", "parent")
     for someone in (identity("student"), identity("parent", "parent"), identity("boss", "admin")):
-        bookings.check_may_book(someone, "student", student)
+        booking_rules.check_may_book(someone, "student", student)
     for someone in (identity("other"), identity("other-parent", "parent"), identity("teacher", "teacher")):
         with pytest.raises(Forbidden):
-            bookings.check_may_book(someone, "student", student)
+            booking_rules.check_may_book(someone, "student", student)
 
 
 def test_a_booking_needs_a_student_and_a_teacher() -> None:
@@ -233,13 +235,13 @@ def test_a_booking_needs_a_student_and_a_teacher() -> None:
 def test_one_lists_ones_own_and_ones_childrens_bookings() -> None:
     student = user("student", "student", "parent")
     for someone in (identity("student"), identity("parent", "parent"), identity("boss", "admin")):
-        bookings.check_may_list(someone, student=student, student_id="student", teacher_id=None)
+        booking_rules.check_may_list(someone, student=student, student_id="student", teacher_id=None)
     teacher = identity("teacher", "teacher")
-    bookings.check_may_list(teacher, student=None, student_id=None, teacher_id="teacher")
-    bookings.check_may_list(teacher, student=student, student_id="student", teacher_id="teacher")
+    booking_rules.check_may_list(teacher, student=None, student_id=None, teacher_id="teacher")
+    booking_rules.check_may_list(teacher, student=student, student_id="student", teacher_id="teacher")
     with pytest.raises(Forbidden):
-        bookings.check_may_list(teacher, student=student, student_id="student", teacher_id=None)
+        booking_rules.check_may_list(teacher, student=student, student_id="student", teacher_id=None)
     with pytest.raises(Forbidden):
-        bookings.check_may_list(identity("student"), student=None, student_id=None, teacher_id="teacher")
+        booking_rules.check_may_list(identity("student"), student=None, student_id=None, teacher_id="teacher")
     with pytest.raises(BadRequest):
-        bookings.check_may_list(identity("boss", "admin"), student=None, student_id=None, teacher_id=None)
+        booking_rules.check_may_list(identity("boss", "admin"), student=None, student_id=None, teacher_id=None)
