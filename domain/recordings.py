@@ -95,6 +95,7 @@ def document(recording: Recording, url: str | None, download_url: str | None) ->
         "mime_type": recording.mime_type,
         "status": recording.status,
         "failure": recording.failure,
+        "arriving": recording.arriving,
         "started_at": recording.started_at,
         "stopped_at": recording.stopped_at,
         "created_at": recording.created_at,

@@ -16,6 +16,15 @@ export class ServerError extends Error {
     this.retryAfterMs = (body.retry_after ?? 0) * 1000;
   }
 
+  static unreachable() {
+    return new ServerError({ error: "no_answer", message: "The server cannot be reached." });
+  }
+
+  /** A refusal. @param {?string} retryAfter the header  @param {object} document what stands in its body, if anything */
+  static of(status, retryAfter, document) {
+    return new ServerError({ status_code: status, message: `The server answered ${status}.`, retry_after: Number(retryAfter) || 0, ...document });
+  }
+
   /** Trying the same again later may well succeed. */
   get passing() {
     return this.status === 0 || this.status === 429 || this.status === 503;
@@ -34,15 +43,10 @@ async function answerOf(path, { method = "GET", token = null, body = undefined }
       method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(ANSWER_MS),
     });
   } catch {
-    throw new ServerError({ error: "no_answer", message: "The server cannot be reached." });
+    throw ServerError.unreachable();
   }
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    throw new ServerError({
-      status_code: response.status, message: `The server answered ${response.status}.`,
-      retry_after: Number(response.headers.get("Retry-After")) || 0, ...answer,
-    });
-  }
+  if (!response.ok) throw ServerError.of(response.status, response.headers.get("Retry-After"), answer);
   return { answer, next: /<([^>]*)>; rel="next"/.exec(response.headers.get("Link") ?? "")?.[1] ?? null };
 }
 

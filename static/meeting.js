@@ -8,46 +8,20 @@
 
 import * as api from "./api.js";
 import { watchDevices } from "./devices.js";
+import { newId } from "./ids.js";
 import { openOwn } from "./own.js";
-import { newId, openMesh } from "./peers.js";
+import { placeOf, renewIn, unreachedSentence } from "./passes.js";
+import { openMesh } from "./peers.js";
 import { openStage } from "./stage.js";
 import { keep as remember, kept } from "./storage.js";
-import { listNames } from "./words.js";
 
 const LEVEL_MS = 250;
 const SPEAKING = 0.02; //             of an audio level from 0 to 1
 const ABSENT_MS = 30_000; //          that somebody who is heard may be away from the room: they reconnect, too
 const RETRY_MS = 5_000;
 const LOOK_MS = 10_000; //            between two looks whether the meeting is another one, where something hints at it
-const SOONEST_MS = 30_000;
-const RENEW_AT = 0.8; //              of a pass's life
-const LONGEST_MS = 2 ** 31 - 1; //    that a timer can wait
 const GONE = new Set(["left", "kicked", "removed"]);
 const OUT = new Set(["signedOut", "lobby", "kicked", "refused", "turnedAway", "left"]);
-const WHERE = { jitsi: "Jitsi Meet", daily: "Daily" };
-
-/** Where to go for the video, by a pass of another provider. Pure. @returns {{sentence: string, url: ?string}} */
-export function placeOf({ provider, url, token }) {
-  if (provider === "chime") {
-    return { url: null, sentence: "The video of this lesson runs in Amazon Chime, for which this page has no player. Join with an app that has the Amazon Chime SDK: the lesson’s token is made for it." };
-  }
-  if (!url) return { url: null, sentence: "The video of this lesson runs in another app." };
-  const address = new URL(url);
-  if (provider === "daily" && token) address.searchParams.set("t", token);
-  if (address.protocol !== "https:" && address.protocol !== "http:") return { url: null, sentence: "The video of this lesson runs in another app." };
-  return { url: address.href, sentence: `The video of this lesson runs in ${WHERE[provider] ?? "another app"}. It opens in a new tab; the chat stays here.` };
-}
-
-/** Why somebody is not seen, and what to do about it. Pure. @param {string[]} names of those to whom no way is found */
-export function unreachedSentence(names, iceServers) {
-  if (names.length === 0) return "";
-  const hasRelay = iceServers.some(({ urls }) => [urls].flat().some((url) => /^turns?:/.test(url)));
-  const help = hasRelay ? "" : " Whoever runs this server can set up a relay, which helps where networks do not.";
-  return `No connection to ${listNames(names)} yet: your network, or theirs, may let none through. It is tried on; another network, such as a phone’s, may help.${help}`;
-}
-
-/** How long until a pass is renewed, in milliseconds. Pure. */
-export const renewIn = (expiresAt, now) => Math.min(LONGEST_MS, Math.max(SOONEST_MS, (new Date(expiresAt) - now) * RENEW_AT));
 
 /**
  * @param {{ref: string, userId: string, getState: () => object, ask: (event: string, payload: object) => Promise<unknown>,

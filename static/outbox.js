@@ -4,16 +4,16 @@
  * A message whose answer is lost stays `pending` and goes out again under the same clientId, which the server lands once.
  */
 
+import { later } from "./later.js";
+
 const TRIES = 5;
 const PAUSE_MS = 1_000;
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
  * @param {{send: (message: {clientId: string, text: string}) => Promise<{message: object}>, isLive: () => boolean,
  *          dispatch: Function, getState: Function, wait?: (ms: number) => Promise<void>}} parts
  */
-export function openOutbox({ send, isLive, dispatch, getState, wait = pause }) {
+export function openOutbox({ send, isLive, dispatch, getState, wait = later }) {
   let pumping = false;
 
   const next = () => getState().outgoing.find((message) => message.state === "pending");

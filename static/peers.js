@@ -21,8 +21,11 @@
  *   no way to it has been found for so long that there may be none
  */
 
+import { newId } from "./ids.js";
+import { later } from "./later.js";
+
 export const BATCH_MS = 80; //        candidates that are found within it go together
-export const WATCH_MS = 2_000;
+const WATCH_MS = 2_000;
 export const PATIENCE_MS = 5_000; //  a connection may take so long before it is tried again
 export const UNREACHED_MS = 15_000; // of trying, after which it is said
 export const GIVE_UP_MS = 40_000; //  without a connection; they may say hello again
@@ -40,9 +43,6 @@ const readSending = (said) => ({ mic: Boolean(said?.mic), camera: Boolean(said?.
 
 /** Ids are whatever people are called: no separator would keep two of them apart. */
 const keyOf = (userId, tab) => JSON.stringify([userId, tab]);
-
-/** An id that nobody else has; also where the page is not in a secure context. */
-export const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) => n.toString(36)).join("");
 
 /**
  * @param {{meeting: string, userId: string, tab: string, iceServers: RTCIceServer[], maxPeople?: number, instead?: ?string,
@@ -79,7 +79,7 @@ export function openMesh({
       await signal(to, { hello: sending, links, instead });
     } catch (error) {
       if (error.status !== 429 || tries === 1) throw error;
-      await new Promise((resolve) => { setTimeout(resolve, error.retryAfterMs || PATIENCE_MS); });
+      await later(error.retryAfterMs || PATIENCE_MS);
       await greet(to, tries - 1);
     }
   }

@@ -8,7 +8,7 @@ const NAMES = new Intl.Collator();
 const FACES = 3; // in the button that opens the drawer
 
 /** The host first, then raised hands, then names. */
-export function inOrder(state) {
+function inOrder(state) {
   const rank = (person) => (person.userId === state.session?.hostId ? 0 : person.handRaised ? 1 : 2);
   return Object.values(state.people).sort((a, b) => rank(a) - rank(b) || NAMES.compare(a.name, b.name));
 }

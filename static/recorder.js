@@ -1,8 +1,10 @@
 /** The host's browser records the lesson, and sends what it records while it goes: see films.js. */
 
 import { byId, setText } from "./dom.js";
-import { announceFilm, endWhatWasLeft, hold, isHeld, mostBytes, openSender } from "./films.js";
+import { announceFilm, hold, isHeld, openSender, takeOver } from "./films.js";
+import { later } from "./later.js";
 import { openPicture } from "./picture.js";
+import { mostBytes } from "./tus.js";
 import { fileSize } from "./words.js";
 
 const SLICE_MS = 2_000;
@@ -10,21 +12,25 @@ const VIDEO_BITS = 1_500_000;
 const AUDIO_BITS = 96_000;
 const TYPES = ["video/webm;codecs=vp8,opus", "video/webm", "video/mp4"];
 const FULL_AT = 0.9; //          of the most that a film may have: then another part is begun
+const MOST_WAITING_BYTES = 512 * 1024 * 1024; // as much as is recorded in the time for which the server keeps a film open
+const SAID_FROM_BYTES = 8 * 1024 * 1024; //     of what waits: some half a minute
 const TURN_MS = 5_000; //        between two looks whether another page has stopped recording
 const SHOW_MS = 1_000;
 const NOT_HERE = new Set(["jitsi", "chime"]); // where no page of ours records, nor perhaps the provider
 
 const NOBODY = "This page does not record: it is not in the video. Join the video, or stop the recording.";
+const HALTED = "Nothing more is recorded until the server can be reached again: too much waits to be sent. Leave this page open.";
 const ELSEWHERE = "Another page of yours records the lesson. This one goes on should that one be gone.";
 
 /**
  * Records a stream, and gives it on while it goes.
  *
  * @param {{stream: MediaStream, path: string, token: () => string, owner: {userId: string, ref: string}, most: number,
- *          full: () => void, stopped: () => void}} recording `full`: it will soon have all the bytes that it may have
+ *          full: () => void, clogged: () => void, stopped: () => void}} recording `full`: it will soon have all the bytes
+ *   that it may have; `clogged`: no more of it should wait to be sent
  * @returns {{stop: () => void, done: Promise<void>, left: () => number, sent: () => number}} `done`: all has come
  */
-export function record({ stream, path, token, owner, most, full, stopped }) {
+export function record({ stream, path, token, owner, most, full, clogged, stopped }) {
   const mimeType = TYPES.find((type) => MediaRecorder.isTypeSupported(type));
   const recorder = new MediaRecorder(stream, { mimeType, videoBitsPerSecond: VIDEO_BITS, audioBitsPerSecond: AUDIO_BITS });
   recorder.start(SLICE_MS);
@@ -35,6 +41,7 @@ export function record({ stream, path, token, owner, most, full, stopped }) {
     const before = bytes;
     bytes += data.size;
     if (before <= most * FULL_AT && bytes > most * FULL_AT) full();
+    if (sender.left() > MOST_WAITING_BYTES) clogged();
   };
   recorder.onstop = () => {
     sender.end();
@@ -58,6 +65,7 @@ export function openLessonRecorder({ ref, userId, getState, token, ask, meeting,
   let problem = "";
   let waits = false; //      while another page records
   let leaving = null; //     the recording that is not made here any more, as one has left the video
+  let halted = null; //      {film, mine}: it is recorded on, as `mine`, when all of that film has come
   let lookedBack = false;
   const films = new Set(); // of which not all has come
   const owner = { userId, ref };
@@ -79,12 +87,17 @@ export function openLessonRecorder({ ref, userId, getState, token, ask, meeting,
     stopRecording(mine.id);
   }
 
+  /** Sends what pages that are gone have left; meanwhile this one records. */
+  async function sendWhatWasLeft() {
+    for (const film of await takeOver({ token, ...owner })) follow(null, film);
+  }
+
   /** The path of a film's upload, once no other page makes it; null where it is not wanted any more. */
   async function turn(mine) {
     let letGo = () => {};
     try {
       for (;;) {
-        await endWhatWasLeft({ token, userId, ref });
+        await sendWhatWasLeft();
         if (running !== mine) return null;
         try {
           return await announceFilm({ token, about: { filename: "lesson.webm", session_id: getState().session.id, recording_id: mine.id } });
@@ -94,7 +107,7 @@ export function openLessonRecorder({ ref, userId, getState, token, ask, meeting,
         if (!waits) letGo = await hold(`waits ${mine.id}`);
         waits = true;
         show();
-        await new Promise((resolve) => { setTimeout(resolve, TURN_MS); });
+        await later(TURN_MS);
       }
     } finally {
       waits = false;
@@ -116,6 +129,7 @@ export function openLessonRecorder({ ref, userId, getState, token, ask, meeting,
       follow(mine, record({
         stream: picture.stream, path, token, owner, most,
         full: () => running === mine && anotherPart(mine),
+        clogged: () => running === mine && halt(mine),
         stopped() {
           picture.close();
           refuse(mine, new Error("your browser does not record any more."));
@@ -136,26 +150,46 @@ export function openLessonRecorder({ ref, userId, getState, token, ask, meeting,
     sender.done.catch(() => {});
   }
 
+  /** @param {?object} mine as whose film it is made; null: it was left by another page */
   async function follow(mine, film) {
-    mine.film = film;
+    if (mine) mine.film = film;
+    const hasNews = mine || film.left() > 0;
     films.add(film);
     show();
     try {
       await film.done;
-      if (running === null && films.size === 1) notify("The recording has been sent.");
+      if (running === null && films.size === 1 && hasNews) notify("The recording has been sent.");
     } catch (error) {
-      if (running === mine && film.sent() > 0) anotherPart(mine);
-      else if (running === mine) refuse(mine, error);
-      else notify(`The rest of the recording could not be sent: ${error.message}`);
-      film.stop();
+      if (mine && running === mine && film.sent() > 0) anotherPart(mine);
+      else if (mine && running === mine) refuse(mine, error);
+      else if (hasNews) notify(`The rest of the recording could not be sent: ${error.message}`);
+      if (mine) film.stop();
     }
     films.delete(film);
+    if (halted?.film === film) goOn();
     show();
   }
 
   function anotherPart(mine) {
     begin(mine.id);
     mine.film.stop();
+  }
+
+  /** The server has been away for so long that no more is to wait for it. */
+  function halt(mine) {
+    running = { id: mine.id, film: null };
+    halted = { film: mine.film, mine: running };
+    mine.film.stop();
+    notify(HALTED);
+    show();
+  }
+
+  function goOn() {
+    const { mine } = halted;
+    halted = null;
+    if (running !== mine) return;
+    notify("The lesson is recorded again.");
+    begin(mine.id);
   }
 
   function end() {
@@ -177,6 +211,8 @@ export function openLessonRecorder({ ref, userId, getState, token, ask, meeting,
     const { recording } = getState();
     if (recording && !running && meeting.isOut() && recording !== refused && recording !== leaving) return NOBODY;
     if (waits) return ELSEWHERE;
+    if (running && running === halted?.mine) return `${HALTED} ${fileSize(bytes)} to go.`;
+    if (running && bytes > SAID_FROM_BYTES) return `The recording goes on, and waits to be sent: ${fileSize(bytes)} to go. Leave this page open.`;
     if (films.size && !running) return `The recording is being sent: ${fileSize(bytes)} to go. Leave this page open.`;
     return recording ? "" : problem;
   }
@@ -194,7 +230,7 @@ export function openLessonRecorder({ ref, userId, getState, token, ask, meeting,
   function look() {
     if (!isMine()) return;
     const { recording } = getState();
-    if (!recording && !lookedBack) endWhatWasLeft({ token, userId, ref }).catch(() => {});
+    if (!recording && !lookedBack) sendWhatWasLeft();
     lookedBack = true;
     const id = meeting.isIn() ? recording : null;
     if (running && running.id !== id) {
@@ -231,8 +267,9 @@ export function openLessonRecorder({ ref, userId, getState, token, ask, meeting,
     leave() {
       if (running) {
         const { id, film } = running;
+        const isMade = film || running === halted?.mine;
         end();
-        if (film) stopRecording(id);
+        if (isMade) stopRecording(id);
       }
       show();
       return films.size ? Promise.allSettled([...films].map(({ done }) => done)).then(() => {}) : null;

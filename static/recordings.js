@@ -13,12 +13,14 @@ const OWN = {
   open: ["You have not said yet whether you agree to be recorded.", "Agree", true],
 };
 
-/** Stopped, and nobody has sent what was recorded. */
-const waitsForFile = ({ status, file_name: name }) => status === "processing" && !name;
+/** Stopped, and what was recorded has not come. */
+const hasNoFile = ({ status, file_name: name }) => status === "processing" && !name;
+/** The same, and nobody sends it. */
+const waitsForFile = (recording) => hasNoFile(recording) && !recording.arriving;
 
 /** What is said of a recording under its name. Pure. */
 export function factsOf(recording) {
-  if (waitsForFile(recording)) return "Waits for its file";
+  if (hasNoFile(recording)) return recording.arriving ? "Is being sent" : "Waits for its file";
   const { duration_seconds: seconds, file_size_bytes: bytes, failure } = recording;
   return [STATUS[recording.status], failure, seconds !== null && duration(seconds), bytes && fileSize(bytes)].filter(Boolean).join(" · ");
 }

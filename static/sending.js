@@ -2,7 +2,8 @@
 
 import { byId, setText } from "./dom.js";
 import { keep, kept } from "./storage.js";
-import { giveUp, isOver, sendFile } from "./uploads.js";
+import { giveUp, isOver } from "./tus.js";
+import { sendFile } from "./uploads.js";
 import { fileSize } from "./words.js";
 
 /** A file is known again by these; its content cannot be asked for before it is chosen. */
@@ -43,11 +44,14 @@ export function openSending(acts) {
     render(true);
   };
 
+  /** What came of an upload is not wanted any more; the server finds out by itself if it does not hear of it. */
+  const drop = (path) => giveUp(acts.token, path).catch(() => {});
+
   /** Whether there is nothing left that `file` would replace. */
   async function replaces(known, file) {
     const text = `“${file.name}” is another file. If you send it, what has come of “${known.name}” is thrown away.`;
     if (!await acts.confirm({ title: `Give up “${known.name}”?`, text, yes: "Give it up" })) return false;
-    giveUp(acts.token, known.path);
+    drop(known.path);
     begun.clear();
     return true;
   }
@@ -82,7 +86,7 @@ export function openSending(acts) {
       acts.toast(`${file.name} was sent. It can be watched in a moment.`);
     } catch (error) {
       if (under.abort.signal.aborted) {
-        if (under.path) giveUp(acts.token, under.path);
+        if (under.path) drop(under.path);
         begun.clear();
       } else {
         problem = error.message;
@@ -129,7 +133,7 @@ export function openSending(acts) {
     problem = "";
     const forgotten = await alone(key(), async () => {
       const left = begun.get();
-      if (left) giveUp(acts.token, left.path);
+      if (left) drop(left.path);
       begun.clear();
     });
     if (!forgotten) return say(IN_ANOTHER_TAB);

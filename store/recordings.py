@@ -31,7 +31,8 @@ class Recording:
 
     `started_at` is None for a film that was made elsewhere and sent afterwards. `uploaded_by` started it, or, once
     there is a file, sent that. `failure` says to people why there is nothing to see.
-    `provider` records it itself, and keeps the film.
+    `provider` records it itself, and keeps the film. `arriving`: it has no file yet, and a page sends a film of it;
+    told by :func:`of_session` alone.
     """
 
     id: UUID
@@ -49,16 +50,20 @@ class Recording:
     file_name: str | None = None
     file_size_bytes: int | None = None
     mime_type: str | None = None
+    arriving: bool = False
 
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Recording:
         return cls(**{name: row[name] for name in cls.__slots__})
 
 
-_SELECT: Final = """
-    SELECT r.id, r.session_id, r.uploaded_by, r.status, r.started_at, r.stopped_at, r.file_id, r.duration_seconds,
-           r.failure, r.created_at, r.updated_at, r.provider,
-           f.name AS file_name, f.size AS file_size_bytes, f.mime AS mime_type
+_COLUMNS: Final = """
+    r.id, r.session_id, r.uploaded_by, r.status, r.started_at, r.stopped_at, r.file_id, r.duration_seconds,
+    r.failure, r.created_at, r.updated_at, r.provider,
+    f.name AS file_name, f.size AS file_size_bytes, f.mime AS mime_type
+"""
+_SELECT: Final = f"""
+    SELECT {_COLUMNS}, false AS arriving
     FROM recordings r LEFT JOIN files f ON f.id = r.file_id
 """
 
@@ -216,7 +221,14 @@ async def of_session(
     """The newest `limit` recordings of a session, older than the id `before`, newest first."""
     with translated():
         rows = await executor.fetch(
-            f"{_SELECT} WHERE r.session_id = $1 AND r.id < $2 ORDER BY r.session_id DESC, r.id DESC LIMIT $3",
+            f"""
+            SELECT {_COLUMNS}, r.file_id IS NULL AND EXISTS (
+                SELECT FROM files film WHERE film.session_id = r.session_id AND film.state = 'uploading'
+                    AND film.details ->> 'film' = 'true' AND film.details ->> 'recording_id' = r.id::text
+            ) AS arriving
+            FROM recordings r LEFT JOIN files f ON f.id = r.file_id
+            WHERE r.session_id = $1 AND r.id < $2 ORDER BY r.session_id DESC, r.id DESC LIMIT $3
+            """,
             session_id,
             NO_END if before is None else before,
             limit,

@@ -6,6 +6,7 @@ import asyncio
 import re
 from array import array
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,6 +22,21 @@ from tests.conftest import StartServer
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UPLOADS = re.compile(r"/uploads/[0-9a-f-]+$")
+STATIC = Path(__file__).parents[2] / "static"
+#: How many bytes of a film the browser has kept at most: where the last of its pieces ends.
+KEPT_TO = """
+    (path) => new Promise((resolve, reject) => {
+      const opening = indexedDB.open("encounters.films");
+      opening.onerror = () => reject(opening.error);
+      opening.onsuccess = () => {
+        const keys = opening.result.transaction("pieces").objectStore("pieces").getAllKeys();
+        keys.onsuccess = () => {
+          opening.result.close();
+          resolve(Math.max(0, ...keys.result.filter(([of]) => of === path).map(([, end]) => end)));
+        };
+      };
+    })
+"""
 
 
 async def recordings(lesson: Class) -> list[dict[str, Any]]:
@@ -258,6 +274,98 @@ async def test_a_tab_closed_right_after_the_stop_costs_nothing_of_what_came(gath
     await come_to(lesson, "completed")
     await again.join_video()
     assert await states(lesson) == ["completed"], "what was stopped does not start again"
+
+
+async def with_bounds(viewer: Viewer, **bounds: int) -> None:
+    """Have the page take other bounds of what waits to be sent: the real ones take minutes to reach."""
+    source = await asyncio.to_thread((STATIC / "recorder.js").read_text)
+    for name, most in bounds.items():
+        source, found = re.subn(rf"(const {name} =) [^;]*;", rf"\1 {most};", source)
+        assert found == 1, name
+    await viewer.page.route(
+        "**/static/recorder.js", lambda route: route.fulfill(body=source, content_type="text/javascript")
+    )
+    await viewer.page.reload()
+    await viewer.is_connected()
+
+
+async def test_what_waited_in_a_tab_that_was_closed_is_sent_by_the_next(gather: Gather) -> None:
+    lesson = await gather()
+    teacher = await lesson.enter(TEACHER)
+    await with_bounds(teacher, SAID_FROM_BYTES=50_000)
+    await teacher.join_video()
+    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
+    path = await record(lesson)
+    await teacher.page.route(UPLOADS, lambda route: route.abort())
+    had = int((await rest(url, "GET", path, token=token)).body["offset"])
+    kept = [0]
+
+    async def waits() -> bool:
+        kept[0] = await teacher.page.evaluate(KEPT_TO, path)
+        return kept[0] > had + 100_000
+
+    await until(waits, "some of the film waits", SECONDS, seen=lambda: kept)
+    await expect(teacher.page.locator("#film")).to_contain_text(
+        re.compile("The recording goes on, and waits to be sent: .* to go"), timeout=SECONDS * 1_000
+    )
+    await teacher.page.close()
+    teacher.forget_the_network()
+    again = await lesson.enter(TEACHER, of=teacher)
+    await again.join_video()
+    await sends(lesson, again, not_yet=(path,))
+    await come_to(lesson, "completed", "recording")
+    sent = await rest(url, "GET", path, token=token)
+    assert sent.body["length"] >= kept[0]
+    assert await again.page.evaluate(KEPT_TO, path) == 0, "what has come is kept no longer"
+    await press(again, "Stop recording")
+    await come_to(lesson, "completed", "completed")
+    again.forget_the_network()
+
+
+async def test_a_page_in_which_too_much_waits_stops_recording_says_so_and_goes_on_when_it_has_come(
+    gather: Gather,
+) -> None:
+    lesson = await gather()
+    teacher = await lesson.enter(TEACHER)
+    await with_bounds(teacher, MOST_WAITING_BYTES=500_000)  # more than is recorded between two looks
+    await teacher.join_video()
+    first = await record(lesson)
+    await teacher.page.route(UPLOADS, lambda route: route.abort())
+    film, toasts = teacher.page.locator("#film"), teacher.page.locator("#toasts")
+    halted = "Nothing more is recorded until the server can be reached"
+    await expect(toasts).to_contain_text(halted, timeout=3 * SECONDS * 1_000)
+    await expect(film).to_contain_text(halted)
+    assert await begun(teacher) == [first]
+    await teacher.page.unroute(UPLOADS)
+    await expect(toasts).to_contain_text("The lesson is recorded again.", timeout=SECONDS * 1_000)
+    await sends(lesson, teacher, not_yet=(first,))
+    await expect(film).to_have_text("")
+    await come_to(lesson, "completed", "recording")
+    await press(teacher, "Stop recording")
+    await come_to(lesson, "completed", "completed")
+    teacher.forget_the_network()
+
+
+async def test_no_file_is_asked_for_while_a_film_is_on_its_way(gather: Gather) -> None:
+    lesson = await gather()
+    teacher, elsewhere = await in_the_video(lesson), await lesson.enter(TEACHER)
+    await record(lesson)
+    gate = asyncio.Event()
+
+    async def wait(route: Route) -> None:
+        await gate.wait()
+        await route.continue_()
+
+    await teacher.page.route(UPLOADS, wait)
+    await press(teacher, "Stop recording")
+    for viewer in (teacher, elsewhere):
+        dialog = await dialog_of(viewer)
+        await expect(dialog).to_contain_text("Is being sent")
+        await expect(dialog.get_by_role("button", name="Send the file of")).to_have_count(0)
+    gate.set()
+    await come_to(lesson, "completed")
+    for viewer in (teacher, elsewhere):
+        await expect((await dialog_of(viewer)).get_by_role("button", name="Watch")).to_be_visible()
 
 
 async def test_who_leaves_the_lesson_stops_the_recording_and_sends_the_rest(gather: Gather) -> None:

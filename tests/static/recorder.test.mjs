@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { answerRequests } from "./requests.mjs";
+
 globalThis.localStorage = { kept: new Map(), getItem: (key) => localStorage.kept.get(key) ?? null, setItem: (key, value) => localStorage.kept.set(key, value) };
-globalThis.location ??= { href: "http://127.0.0.1/" };
 
 /** Web Locks of one browser, as far as films need them. */
 const held = new Set();
@@ -17,14 +18,15 @@ const locks = {
 };
 Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
 
-const { announceFilm, endWhatWasLeft, hold, isHeld, openSender } = await import("../../static/films.js");
+const { announceFilm, hold, isHeld, openSender, takeOver } = await import("../../static/films.js");
+const { goingOn } = await import("../../static/unsent.js");
 
 const settle = () => new Promise((resolve) => { setTimeout(resolve, 1); });
 const KEY = "encounters.recording";
 const PATH = "/uploads/1";
 const token = () => "t";
 const open = () => JSON.parse(localStorage.getItem(KEY) ?? "{}");
-const answer = (status, headers = {}, error = "") => new Response(status < 300 ? null : JSON.stringify({ error, message: error, status_code: status }), { status, headers });
+const answer = (status, headers = {}, error = "") => ({ status, headers, text: status < 300 ? "" : JSON.stringify({ error, message: error, status_code: status }) });
 
 /**
  * A server that takes one film, and refuses what the real one refuses. `trouble(number, method)` answers a request with a
@@ -32,7 +34,7 @@ const answer = (status, headers = {}, error = "") => new Response(status < 300 ?
  */
 function server(trouble = () => null, { most = Infinity } = {}) {
   const there = { bytes: "", length: null, deleted: false, announced: [], requests: [] };
-  globalThis.fetch = async (_path, { method, headers, body }) => {
+  const serve = async ({ method, headers, body }) => {
     there.requests.push({ method, headers });
     const wrong = trouble(there.requests.length, method, there);
     if (wrong === "before") throw new TypeError("cut");
@@ -60,7 +62,7 @@ function server(trouble = () => null, { most = Infinity } = {}) {
         return answer(413, {}, "file_too_large");
       }
       if (wrong !== "half" && headers["Upload-Length"]) {
-        assert.equal(body, undefined, "the length is said when all bytes have come");
+        assert.equal(body, null, "the length is said when all bytes have come");
         if (Number(headers["Upload-Length"]) < there.bytes.length) return answer(400, {}, "upload_too_short");
         there.length = Number(headers["Upload-Length"]);
       }
@@ -69,6 +71,10 @@ function server(trouble = () => null, { most = Infinity } = {}) {
     const length = there.length === null ? {} : { "Upload-Length": String(there.length) };
     return answer(method === "HEAD" ? 200 : 204, { "Upload-Offset": String(there.bytes.length), ...length });
   };
+  answerRequests((request) => serve(request).then((answered) => request.end(answered), (broken) => {
+    if (broken instanceof TypeError) request.abort();
+    else throw broken;
+  }));
   return there;
 }
 
@@ -158,33 +164,78 @@ test("a film that the server took for ended is not sent for ever", async () => {
   assert.equal(there.bytes, "one");
 });
 
+const left = (more = {}) => localStorage.setItem(KEY, JSON.stringify({ [PATH]: { userId: "u", ref: "r", ...more } }));
+const pageOf = (announced) => /page ([^,]+)/.exec(announced)[1];
+
+/** All that was left, once it has been seen to. */
+const endAll = async (owner, wait = settle) => {
+  const films = await takeOver({ token, ...owner, wait });
+  await Promise.all(films.map(({ done }) => done));
+  return films.length;
+};
+
 test("what a page that is gone has left open is ended with what came, by who records the same lesson", async () => {
   const there = server();
   there.bytes = "what came";
-  localStorage.setItem(KEY, JSON.stringify({ [PATH]: { userId: "u", ref: "r" } }));
-  for (const other of [{ userId: "another", ref: "r" }, { userId: "u", ref: "another" }]) await endWhatWasLeft({ token, ...other });
+  left();
+  for (const other of [{ userId: "another", ref: "r" }, { userId: "u", ref: "another" }]) assert.equal(await endAll(other), 0);
   assert.equal(there.requests.length, 0);
-  await endWhatWasLeft({ token, userId: "u", ref: "r" });
+  await endAll({ userId: "u", ref: "r" });
   assert.equal(there.length, 9);
   assert.deepEqual(open(), {});
 });
 
-test("what could not be ended is ended later, and what is there no more is forgotten", async () => {
-  localStorage.setItem(KEY, JSON.stringify({ [PATH]: { userId: "u", ref: "r" } }));
-  server(() => 503);
-  await endWhatWasLeft({ token, userId: "u", ref: "r" });
-  assert.deepEqual(Object.keys(open()), [PATH]);
+test("who takes a film over records by the name of the page that made it, and need not wait for its end", async () => {
+  let away = true;
+  const there = server((_number, method) => (away && method === "HEAD" ? "before" : null));
+  there.bytes = "what came";
+  left({ page: "before" });
+  const [film] = await takeOver({ token, userId: "u", ref: "r", wait: settle });
+  await announceFilm({ token, about: {} });
+  assert.equal(pageOf(there.announced[0]), btoa("before"));
+  assert.deepEqual(await takeOver({ token, userId: "u", ref: "r" }), [], "it is taken over once");
+  away = false;
+  await film.done;
+  assert.equal(there.length, 9);
+});
+
+test("what could not be ended is ended as soon as it can be, and what is there no more is forgotten", async () => {
+  left();
+  const there = server((number) => (number < 4 ? 503 : null));
+  there.bytes = "what came";
+  await endAll({ userId: "u", ref: "r" });
+  assert.equal(there.length, 9);
+  left();
   server(() => 404);
-  await endWhatWasLeft({ token, userId: "u", ref: "r" });
+  await assert.rejects(endAll({ userId: "u", ref: "r" }), { status: 404 });
   assert.deepEqual(open(), {});
+});
+
+test("what a proxy says of a film ends nothing", async () => {
+  const there = server((number) => (number < 4 ? [403, null] : null));
+  const film = sender();
+  film.add(new Blob(["one"]));
+  film.end();
+  await film.done;
+  assert.equal(there.length, 3);
+});
+
+test("of what is kept of a film, that is sent which the server lacks, as far as there is no gap", async () => {
+  const kept = [[3, "one"], [6, "two"], [11, "three"], [19, "five"]].map(([end, text]) => ({ end, piece: new Blob([text]) }));
+  const from = (offset) => new Blob(goingOn(kept, offset)).text();
+  assert.equal(await from(0), "onetwothree");
+  assert.equal(await from(4), "wothree");
+  assert.equal(await from(11), "");
+  assert.equal(await from(16), "ive");
+  assert.equal(await from(19), "");
 });
 
 test("what a page of this browser still sends is not ended by another", async () => {
   const there = server();
-  localStorage.setItem(KEY, JSON.stringify({ [PATH]: { userId: "u", ref: "r" } }));
+  left();
   const letGo = await hold(PATH);
   assert.ok(await isHeld(PATH));
-  await endWhatWasLeft({ token, userId: "u", ref: "r" });
+  assert.equal(await endAll({ userId: "u", ref: "r" }), 0);
   assert.equal(there.requests.length, 0);
   letGo();
   await settle();
@@ -194,7 +245,7 @@ test("what a page of this browser still sends is not ended by another", async ()
 test("a store of the browser that is broken stops nothing", async () => {
   localStorage.setItem(KEY, "{not JSON");
   const there = server();
-  await endWhatWasLeft({ token, userId: "u", ref: "r" });
+  await endAll({ userId: "u", ref: "r" });
   await sendAll(sender());
   assert.equal(there.length, 18);
 });

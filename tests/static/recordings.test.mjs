@@ -95,6 +95,7 @@ test("a recording says what it waits for, how long it is, or why there is none",
   const recording = { status: "completed", file_name: "a.webm", duration_seconds: 125, file_size_bytes: 4_200_000, failure: null };
   assert.equal(factsOf(recording), "2:05 · 4.2 MB");
   assert.equal(factsOf({ ...recording, status: "processing", file_name: null }), "Waits for its file");
+  assert.equal(factsOf({ ...recording, status: "processing", file_name: null, arriving: true }), "Is being sent");
   assert.equal(factsOf({ ...recording, status: "failed", failure: "It is no film.", duration_seconds: null, file_size_bytes: null }), "Failed · It is no film.");
 });
 

@@ -6,7 +6,7 @@ globalThis.localStorage = { kept: new Map(), getItem: (key) => localStorage.kept
 globalThis.location ??= { href: "http://127.0.0.1/" };
 
 const { sentenceFor } = await import("../../static/devices.js");
-const { placeOf, renewIn, unreachedSentence } = await import("../../static/meeting.js");
+const { placeOf, renewIn, unreachedSentence } = await import("../../static/passes.js");
 const { BATCH_MS, GIVE_UP_MS, PATIENCE_MS, UNREACHED_MS, openMesh } = await import("../../static/peers.js");
 const { fit, grid } = await import("../../static/picture.js");
 const { columnsOf, describe } = await import("../../static/tiles.js");

@@ -43,7 +43,10 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("ask", "indexes"),
     [
-        (lambda on: recordings.of_session(on, ONE, limit=5), {"recordings_by_session", "files_pkey"}),
+        (
+            lambda on: recordings.of_session(on, ONE, limit=5),
+            {"recordings_by_session", "files_pkey", "files_on_their_way"},
+        ),
         (lambda on: recordings.spans(on, ONE, limit=5), {"recordings_by_session"}),
         (lambda on: recordings.running(on, ONE), {"recordings_one_running", "files_pkey"}),
         (lambda on: recordings.of_file(on, ONE), {"recordings_one_of_each_file", "files_pkey"}),

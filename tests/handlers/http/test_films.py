@@ -16,7 +16,7 @@ from domain.uploads import FILM_EXPIRY
 from tests.acceptance.lessons import until
 from tests.support.apps import Answer, App, running_app
 from tests.support.media import make
-from tests.support.sending import TUS, append, metadata, settled
+from tests.support.sending import TUS, append, begin, metadata, settled
 
 #: Pieces in which a film comes.
 PIECE = 4_096
@@ -93,11 +93,32 @@ async def test_a_film_whose_page_is_gone_is_its_recordings_file_minutes_later(ap
     await lesson.stop()
     await rest(app, path, FILM_EXPIRY.total_seconds() - 30)
     assert (await app.call("teach", "GET", path)).body["state"] == "uploading"
+    assert (await lesson.recordings())[lesson.recording_id]["arriving"]
     await rest(app, path, 60)
     assert 1.0 < await kept(app, path) < 3.0
     assert {one: about["status"] for one, about in (await lesson.recordings()).items()} == {
         lesson.recording_id: "completed"
     }
+
+
+async def test_a_recording_tells_whether_a_film_of_it_is_on_its_way(app: App, film: bytes) -> None:
+    lesson = await record(app)
+    path = await lesson.begin()
+    await lesson.stop()
+
+    async def arriving() -> bool:
+        said: bool = (await lesson.recordings())[lesson.recording_id]["arriving"]
+        return said
+
+    assert await arriving()
+    assert (await app.call("teach", "DELETE", path, headers=TUS)).status == 204
+    assert not await arriving(), "it was given up"
+    announced = await begin(
+        app, "teach", len(film), kind="recording", session_id=str(lesson.session_id), recording_id=lesson.recording_id
+    )
+    assert not await arriving(), "who chose a file may choose another"
+    assert (await append(app, "teach", announced, 0, film)).status == 204
+    assert not await arriving(), "it is there"
 
 
 async def test_a_film_that_ends_while_its_recording_runs_is_a_part_of_its_own(app: App, film: bytes) -> None:

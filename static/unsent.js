@@ -1,0 +1,71 @@
+/**
+ * What films still have to send, kept in the browser's own database, so that it outlasts the page.
+ *
+ * The database may be missing, blocked or full: then less is kept, and nothing else happens. A film's pieces lie under
+ * `[path of its upload, end of the piece in bytes, time in ms]`.
+ */
+
+const DATABASE = "encounters.films";
+const PIECES = "pieces";
+/** Long after the server has taken every film for ended that was left open. */
+const OLD_MS = 24 * 60 * 60 * 1_000;
+
+const settled = (request) => new Promise((resolve, reject) => {
+  request.onsuccess = () => resolve(request.result);
+  request.onerror = () => reject(request.error);
+});
+
+let opening = null;
+
+function database() {
+  opening ??= (async () => {
+    const request = indexedDB.open(DATABASE, 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(PIECES);
+    return settled(request);
+  })();
+  return opening;
+}
+
+/** What `act` makes of the pieces; `otherwise` where there is no database, or it fails. */
+async function within(mode, act, otherwise = undefined) {
+  try {
+    return await act((await database()).transaction(PIECES, mode).objectStore(PIECES));
+  } catch {
+    return otherwise;
+  }
+}
+
+const upTo = (path, end) => IDBKeyRange.bound([path], [path, end, Infinity]);
+
+/** Keeps a piece of a film that ends at byte `end`. @param {Blob} piece */
+export const keepPiece = (path, end, piece) => within("readwrite", (pieces) => settled(pieces.put(piece, [path, end, Date.now()])));
+
+/** Lets go of the pieces up to byte `end`: the server has them. */
+export const dropPieces = (path, end = Infinity) => within("readwrite", (pieces) => settled(pieces.delete(upTo(path, end))));
+
+/** @returns {Promise<{end: number, piece: Blob}[]>} what is kept of a film, in order */
+export const keptPieces = (path) => within("readonly", async (pieces) => {
+  const range = upTo(path, Infinity);
+  const [keys, found] = await Promise.all([settled(pieces.getAllKeys(range)), settled(pieces.getAll(range))]);
+  return keys.map(([, end], at) => ({ end, piece: found[at] }));
+}, []);
+
+/** Lets go of what nobody came back for. */
+export const dropOldPieces = () => within("readwrite", async (pieces) => {
+  const before = Date.now() - OLD_MS;
+  for (const key of await settled(pieces.getAllKeys())) if (key[2] < before) pieces.delete(key);
+});
+
+/** What of those pieces goes on from byte `offset`, without a gap. Pure. @param {{end: number, piece: Blob}[]} pieces */
+export function goingOn(pieces, offset) {
+  const found = [];
+  let at = offset;
+  for (const { end, piece } of pieces) {
+    if (end <= at) continue;
+    const begin = end - piece.size;
+    if (begin > at) break;
+    found.push(piece.slice(at - begin));
+    at = end;
+  }
+  return found;
+}
