@@ -106,6 +106,11 @@ class S3Store:
                     self._client = await self._stack.enter_async_context(made)
         return self._client
 
+    @property
+    def place(self) -> str:
+        at = f" at {self._endpoint_url}" if self._endpoint_url else ""
+        return f"the bucket {self._bucket}{at}"
+
     async def check(self) -> None:
         async with self._asking() as s3:
             try:
