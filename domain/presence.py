@@ -37,6 +37,8 @@ from store.visits import Outcome
 GRACE_SECONDS: Final = 5.0
 #: Seconds between two renewals of this worker's lease, and two looks for workers whose lease ran out.
 HEARTBEAT_SECONDS: Final = visits.LEASE_SECONDS / 3
+#: Seconds for one comparison of the waiting rooms with the database: the next renewal does not wait for it.
+COMPARE_SECONDS: Final = HEARTBEAT_SECONDS
 #: Seconds without a renewal after which the database was away, for everybody: every lease has run out with it. For as
 #: long as a lease nobody is believed dead then.
 OUTAGE_SECONDS: Final = 2 * HEARTBEAT_SECONDS
@@ -382,7 +384,7 @@ class Presence(Rosters):
     async def _compare_waiting(self) -> None:
         """Make up for lost news of the waiting rooms, on both sides. Costs nothing where there are none."""
         try:
-            async with asyncio.timeout(HEARTBEAT_SECONDS):  # the next renewal does not wait for it
+            async with asyncio.timeout(COMPARE_SECONDS):
                 await self.waiting.compare()
                 await self.waiting_lists.compare()
         except TimeoutError:

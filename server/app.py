@@ -229,7 +229,8 @@ async def _try_storage(objects: ObjectStore) -> None:
         async with asyncio.timeout(STORAGE_SECONDS):
             await objects.check()
     except (Away, TimeoutError) as error:
-        logger.warning("storage.away", reason=str(error) or f"nothing was heard for {STORAGE_SECONDS:g} seconds")
+        silence = f"nothing was heard of {objects.place} for {STORAGE_SECONDS:g} seconds"
+        logger.warning("storage.away", reason=str(error) or silence)
 
 
 async def _recordings(app: web.Application, *, days: int) -> AsyncIterator[None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser, BrowserContext
 
 from tests.support import postgres, tokens
@@ -25,6 +26,27 @@ from tests.support.tokens import mint as mint_token
 from tests.tools import MissingToolError
 
 STORE_TESTS = Path(__file__).parent / "store"
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+#: What the application gives others, in this process, before it takes them for away.
+PATIENCE: Mapping[str, float] = dict.fromkeys(
+    (
+        "domain.deposits.LAST_KEEP_SECONDS",
+        "domain.keys.FETCH_SECONDS",
+        "domain.presence.COMPARE_SECONDS",
+        "domain.uploads.TAKE_OVER_SECONDS",
+        "server.app.READINESS_SECONDS",
+        "server.app.STORAGE_SECONDS",
+        "store.database.CONNECT_SECONDS",
+        "store.database.STATEMENT_SECONDS",
+        "store.objects.bucket.CONNECT_SECONDS",
+        "store.objects.bucket.READ_SECONDS",
+    ),
+    60.0,
+)
 
 
 class StartServer(Protocol):
@@ -94,6 +116,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     named = [item for item in items if _UUID.search(item.name)]
     if wrong := [item.nodeid for item in named if changes_with_each_run(item.name, item.path.read_text())]:
         raise pytest.UsageError(f"these tests have another id in each run; name their parameters: {', '.join(wrong)}")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no database, no bucket that is away. A test of how long one is waited for sets that itself."""
+    for name, seconds in PATIENCE.items():
+        monkeypatch.setattr(name, seconds)
 
 
 @pytest.fixture

@@ -36,6 +36,12 @@ class Bucket:
         self._client: Any = None
         self._opening = asyncio.Lock()
 
+    @property
+    def place(self) -> str:
+        """As whoever runs the server calls it."""
+        at = f" at {self._endpoint_url}" if self._endpoint_url else ""
+        return f"the bucket {self.name}{at}"
+
     def key(self, key: str) -> str:
         """Where a file lies in the bucket. Raises ValueError for a key that is none of ours."""
         return self.prefix + checked(key)

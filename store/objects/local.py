@@ -54,6 +54,10 @@ class LocalStore:
         self._objects = root / "objects"
         self.incoming = root / "incoming"
 
+    @property
+    def place(self) -> str:
+        return str(self._root)
+
     async def check(self) -> None:
         await self._check_mounted()
         await _in_thread(self._make_folders)

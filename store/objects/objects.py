@@ -72,6 +72,10 @@ class ObjectStore(Protocol):
     """Files by key. Every method raises ObjectsAway; a key that is none of ours is a ValueError."""
 
     @property
+    def place(self) -> str:
+        """Where files are kept, as whoever runs the server calls it."""
+
+    @property
     def crowded(self) -> bool:
         """Whether others may have to wait for an upload that holds much, until it is dropped."""
 

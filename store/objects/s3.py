@@ -38,6 +38,10 @@ class S3Store:
         self._gathering = Gathering(folder)
         self._origin: str | None = None
 
+    @property
+    def place(self) -> str:
+        return self.bucket.place
+
     async def check(self) -> None:
         async with self.bucket.asking() as s3:
             try:

@@ -21,6 +21,7 @@ from store.objects.objects import Upload as Stored
 from store.objects.s3 import S3Store
 from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.sending import PDF, PNG, TUS, append, begin, link, send
 from tests.support.waiting import until
 
@@ -120,7 +121,7 @@ async def test_a_file_comes_whole_through_a_store_that_fails(
             place += size
             await asyncio.sleep(0)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(5 * WAIT_SECONDS):
         while True:
             said = await app.call("kid", "HEAD", path, headers=TUS)
             if said.status == 503:
@@ -219,7 +220,7 @@ async def test_whoever_sends_slowly_in_one_go_makes_room_for_the_others(
         slow = asyncio.create_task(
             app.call(None, "PUT", once, data=slowly(), headers={"Content-Type": "application/pdf"})
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_SECONDS):
             await until(lambda: app.uploads.objects.crowded)
             for _ in range(3):
                 await send(app, "teach", PNG)

@@ -191,7 +191,7 @@ quarter_hours = st.integers(0, 5 * 366 * 24 * 4).map(lambda count: datetime(2024
 quarters = st.builds(time, st.integers(0, 23), st.sampled_from((0, 15, 30, 45)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     zone=st.sampled_from(ZONES),
     now=moments,
@@ -246,7 +246,7 @@ def test_a_series_is_what_somebody_with_a_clock_and_a_calendar_writes_down(
             availability.spans_of(series, now)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     zone=st.sampled_from(ZONES),
     start=quarter_hours,

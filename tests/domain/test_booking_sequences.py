@@ -405,7 +405,7 @@ def step(act: Act, hours: Hours = (2, 3), side: Side = "teacher") -> Step:
     )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(sequence=steps)
 @example(sequence=[step("book"), step("live"), step("move", (5, 6))])
 @example(sequence=[step("book"), step("completed", side="family"), step("completed"), step("ended")])

@@ -25,7 +25,7 @@ from tests.support.lessons import make_course
 from tests.support.sending import PNG, TUS, announce, append, begin, send
 
 #: Seconds for an act that nobody is in the way of.
-SECONDS = 20.0
+SECONDS = 60.0
 #: The smallest sounds that go by their first bytes: what they hold is not looked at here.
 OGG = b"OggS" + bytes(5_000)
 #: What a file's way takes it through, behind what it belongs to.

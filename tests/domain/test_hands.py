@@ -14,6 +14,7 @@ from domain.live import Live
 from realtime import log
 from store import participants, sessions
 from tests.support.lessons import MEMBERS, book, database_pool, member, until_somebody_waits
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.rooms import join, raise_hand, told, workers
 
 
@@ -49,7 +50,7 @@ async def test_a_class_that_raises_its_hands_leaves_the_database_to_the_others(l
             for who in MEMBERS
         ]
         await until_somebody_waits(live.pool)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             await chat.send(live, member(other, "kid"), text="hello", client_id=None)
         assert not any(task.done() for task in raising)
     await asyncio.gather(*raising)

@@ -190,7 +190,7 @@ _TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc"), include_characte
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(_TEXTS, min_size=1, max_size=40))
 def test_whatever_a_text_holds_it_is_read_back_as_it_was(texts: list[str]) -> None:
     described = [f".{text}." for text in texts]
@@ -198,7 +198,6 @@ def test_whatever_a_text_holds_it_is_read_back_as_it_was(texts: list[str]) -> No
     assert [entry["DESCRIPTION"] for entry in calendar.entries] == described
 
 
-@settings(deadline=None)
 @given(st.text(), st.text())
 def test_nothing_that_somebody_writes_breaks_a_line(text: str, name: str) -> None:
     text, name = (part.encode("utf-8", "replace").decode() for part in (text, name))

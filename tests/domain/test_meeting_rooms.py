@@ -15,6 +15,7 @@ from store import meetings
 from store.database import Pool
 from tests.support.lessons import book, database_pool
 from tests.support.meetings import meet
+from tests.support.recorder import WAIT_SECONDS
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def test_a_provider_that_is_slow_or_away_holds_up_no_others_rooms(pool: Po
     await over(pool, "here", MAX_SWEPT + 1)
     sweeping = asyncio.create_task(Rooms(pool, Providers(here, {"away": away, "here": here})).sweep())
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         while here.asked <= MAX_SWEPT:  # noqa: ASYNC110  # nobody says when it is done
             await asyncio.sleep(0.01)
 

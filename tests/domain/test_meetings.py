@@ -27,6 +27,7 @@ from tests.handlers.test_encounters import doors
 from tests.meetings.worlds import ChimeWorld, DailyWorld, chime_world, daily_world
 from tests.standins.faults import Fault
 from tests.support.lessons import book, database_pool, identity, live_session, make_course, member
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.rooms import join, told, workers
 from tests.support.waiting import until
 
@@ -196,7 +197,7 @@ async def test_chat_goes_on_while_a_provider_is_slow(pool: Pool, daily: DailyWor
     session = await session_of(pool, await book(pool))
 
     async def write() -> None:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(WAIT_SECONDS):
             await pool.execute("UPDATE sessions SET last_seq = last_seq WHERE id = $1", session.id)
 
     before_it_answers(daily, write)
@@ -244,7 +245,7 @@ async def test_who_is_removed_while_their_pass_is_made_gets_none(pool: Pool) -> 
             async def slowly(room: Room, person: Person, *, expires_at: datetime) -> Pass:
                 kick = ParticipantChange(was_kicked=True)
                 await moderation.change_participant(live, member(session.id, "teach"), "kid", kick)
-                await until(lambda: world.server.faults.asked("GET") == 1)  # to eject whom it does not find
+                await until(lambda: world.server.faults.asked("GET") >= 1)  # to eject whom it does not find
                 return await admit(room, person, expires_at=expires_at)
 
             world.provider.admit = slowly  # type: ignore[method-assign]
@@ -266,7 +267,7 @@ async def test_who_is_no_longer_enrolled_while_their_pass_is_made_gets_none(pool
 
             async def slowly(room: Room, person: Person, *, expires_at: datetime) -> Pass:
                 await courses.end_enrollment(live, identity("boss"), course_id, "kid")
-                await until(lambda: world.server.faults.asked("GET") == 1)  # to eject whom it does not find
+                await until(lambda: world.server.faults.asked("GET") >= 1)  # to eject whom it does not find
                 return await admit(room, person, expires_at=expires_at)
 
             world.provider.admit = slowly  # type: ignore[method-assign]

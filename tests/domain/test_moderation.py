@@ -16,6 +16,7 @@ from store import participants
 from store.database import Pool
 from store.participants import Participant
 from tests.support.lessons import book, database_pool, member
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.rooms import Seat, join, online, raise_hand, room_of, told, workers
 
 
@@ -119,7 +120,7 @@ async def test_kicks_and_comings_at_once_end_with_everybody_out(pool: Pool) -> N
                 change(one, session_id, "kid", kicked=True), *comings, return_exceptions=True
             )
             assert all(isinstance(outcome, Seat | Forbidden) for outcome in outcomes), outcomes
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while True:
                     kid = await participants.of_person(pool, session_id, "kid")
                     if kid is not None and not kid.online and online(one, session_id) == ["teach"]:

@@ -21,6 +21,7 @@ from store import messages, sessions
 from store.database import Pool
 from store.messages import Message
 from tests.support.lessons import MEMBERS, book, close_chat, database_pool, member, until_somebody_waits
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.rooms import join, told, workers
 
 #: Different ones, each one emoji.
@@ -192,7 +193,7 @@ async def test_a_class_that_reacts_at_once_leaves_the_database_to_the_others(liv
             for emoji in MANY[:-1]
         ]
         await until_somebody_waits(live.pool)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             await say(live, other)
         assert not any(task.done() for task in reacting)
     counts = [(await task).reactions for task in reacting]

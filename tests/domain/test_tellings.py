@@ -16,6 +16,7 @@ from tests.domain.test_meetings import meeting_on, session_of
 from tests.meetings.worlds import DailyWorld, daily_world
 from tests.standins.faults import Fault
 from tests.support.lessons import book, database_pool, identity, live_session, make_course, member
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.waiting import until
 
 KICK, LET_BACK_IN = ParticipantChange(was_kicked=True), ParticipantChange(was_kicked=False)
@@ -45,7 +46,7 @@ async def test_who_was_removed_while_the_provider_was_away_is_out_when_it_is_bac
         daily.server.faults.next(Fault(status=403, at="POST"))
 
         await moderation.change_participant(live, member(session.id, "teach"), "kid", KICK)
-        await until(lambda: daily.server.faults.asked("POST /v1/rooms/") == 1)
+        await until(lambda: daily.server.faults.asked("POST /v1/rooms/") >= 1)
         assert len(room.present) == 1
         await meetings.close()  # another worker goes on with it
 
@@ -86,7 +87,7 @@ async def test_who_was_muted_and_comes_in_with_the_pass_of_before_is_muted_again
     async with meeting_on(pool, daily.provider) as ((live, meetings),):
         admitted = await meetings.admit(session, member(session.id, "kid"))
         await moderation.change_participant(live, member(session.id, "teach"), "kid", MUTE)
-        await until(lambda: daily.server.faults.asked("GET /v1/rooms/") == 2)  # nobody is there
+        await until(lambda: daily.server.faults.asked("GET /v1/rooms/") >= 2)  # nobody is there
         await pool.execute("UPDATE meeting_tellings SET changed_at = changed_at - interval '50 seconds'")
         daily.server.lags = True
         present = daily.server.join(admitted.meeting.room_name, admitted.given.token)
@@ -95,20 +96,20 @@ async def test_who_was_muted_and_comes_in_with_the_pass_of_before_is_muted_again
 
         await time_passes(pool, 20)
         live.people_to_tell()
-        await until(lambda: daily.server.faults.asked("GET /v1/rooms/") == 3)  # nor does Daily see them yet
+        await until(lambda: daily.server.faults.asked("GET /v1/rooms/") >= 3)  # nor does Daily see them yet
         daily.server.lags = False
         await time_passes(pool, 140)
         live.people_to_tell()
 
         await until(lambda: not present.may_send("audio"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             while await pool.fetchval("SELECT count(*) FROM meeting_tellings"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
 async def time_passes(pool: Pool, seconds: float) -> None:
     """When whoever tells of them has done so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         while await pool.fetchval(  # noqa: ASYNC110  # it is the tellers' own task
             "SELECT count(*) FROM meeting_tellings WHERE held_until > now()"
         ):
@@ -130,7 +131,7 @@ async def test_who_is_let_back_in_before_the_provider_knew_is_not_banned(pool: P
 
         wake()
 
-        await until(lambda: daily.server.faults.asked("GET") == 1)  # who is there, to permit
+        await until(lambda: daily.server.faults.asked("GET") >= 1)  # who is there, to permit
         assert daily.server.rooms[meeting.room_name].banned == set()
 
 

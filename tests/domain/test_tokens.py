@@ -68,7 +68,7 @@ class TestSharedSecret:
             "Lovelace",
             "ada@example.org",
         )
-        assert identity.expires_at == pytest.approx(time.time() + 60, abs=2)
+        assert identity.expires_at == pytest.approx(time.time() + 60, abs=30)
 
     async def test_an_issued_token_is_accepted(self) -> None:
         token = issue(
@@ -217,7 +217,7 @@ class TestSharedSecret:
         await SecretVerifier(SECRET).verify(signed())
         assert (await refused(SecretVerifier(SECRET), spoil(signed()))).code == "invalid_token"
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.data())
     async def test_nothing_is_accepted_that_pyjwt_refuses(self, data: st.DataObject) -> None:
         values = st.one_of(

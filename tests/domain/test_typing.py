@@ -11,6 +11,7 @@ from domain import typing
 from domain.typing import Typing
 from realtime.events import Event
 from tests.support.lessons import member
+from tests.support.recorder import WAIT_SECONDS
 
 ROOM = UUID(int=7)
 KID, TEACH = member(ROOM, "kid"), member(ROOM, "teach")
@@ -46,7 +47,7 @@ async def test_it_ends_by_itself_without_a_repeat(monkeypatch: pytest.MonkeyPatc
     told = Told()
     typists = Typing(told)
     typists.set(KID, typing=True)
-    await asyncio.wait_for(told.ended.wait(), 10)
+    await asyncio.wait_for(told.ended.wait(), WAIT_SECONDS)
     assert told.news == [("kid", True), ("kid", False)]
     typists.set(KID, typing=True)
     assert told.news[-1] == ("kid", True), "and may begin again"

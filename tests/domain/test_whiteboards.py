@@ -54,6 +54,12 @@ def canvas_of(seat: Seat) -> Canvas:
     return canvas
 
 
+@pytest.fixture
+def no_look_at_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But the first: what is found is found for a reason."""
+    monkeypatch.setattr(whiteboard_rooms, "LOOK_SECONDS", 3_600.0)
+
+
 async def first_look(live: Live) -> None:
     """The first look of all is at everything; until the second one of that kind it takes a while."""
     await until(lambda: live.whiteboard_rooms._look is not None and live.whiteboard_rooms._look.done())
@@ -281,6 +287,7 @@ async def test_what_the_bus_lost_is_shown_with_the_next_look_while_it_is_away(po
         assert len(came(kid)) == 2
 
 
+@pytest.mark.usefixtures("no_look_at_everything")
 async def test_a_hole_that_does_not_close_is_read_from_the_database(pool: Pool) -> None:
     session_id, exchange = await book(pool), Exchange()
     async with workers(pool, 2, exchange) as (one, two):
@@ -292,10 +299,11 @@ async def test_a_hole_that_does_not_close_is_read_from_the_database(pool: Pool) 
         exchange.cut = False
         await draw(one, session_id, "teach", stroke("heard"))
         assert [element["id"] for element in came(kid)] == ["heard"]
-        await kid.events.wait_for("whiteboard", lambda data: "lost" in [one["id"] for one in data["elements"]], 2.0)
+        await kid.events.wait_for("whiteboard", lambda data: "lost" in [one["id"] for one in data["elements"]])
         assert canvas_of(kid).seen == await stored(pool, session_id)
 
 
+@pytest.mark.usefixtures("no_look_at_everything")
 async def test_a_gap_of_the_bus_is_looked_into(pool: Pool) -> None:
     session_id, exchange = await book(pool), Exchange()
     async with workers(pool, 2, exchange) as (one, two):
@@ -306,7 +314,7 @@ async def test_a_gap_of_the_bus_is_looked_into(pool: Pool) -> None:
         await draw(one, session_id, "teach", stroke("lost"))
         exchange.cut = False
         two.whiteboard_rooms._note_gap()
-        await kid.events.wait_for("whiteboard", timeout=2.0)
+        await kid.events.wait_for("whiteboard")
         assert canvas_of(kid).seen == await stored(pool, session_id)
 
 
@@ -322,10 +330,11 @@ async def test_what_a_worker_committed_that_died_before_it_could_tell_is_found(
         exchange.cut = False
         assert came(kid) == []
         monkeypatch.setattr(whiteboard_rooms, "LOOK_SECONDS", 0.0)
-        await kid.events.wait_for("whiteboard", timeout=2.0)
+        await kid.events.wait_for("whiteboard")
         assert canvas_of(kid).seen == await stored(pool, session_id)
 
 
+@pytest.mark.usefixtures("no_look_at_everything")
 async def test_a_look_that_fails_is_taken_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     session_id, exchange = await book(pool), Exchange()
     async with workers(pool, 2, exchange) as (one, two):
@@ -340,7 +349,7 @@ async def test_a_look_that_fails_is_taken_again(pool: Pool, monkeypatch: pytest.
 
         monkeypatch.setattr(whiteboards, "revisions", away)
         two.whiteboard_rooms._note_gap()
-        await kid.events.wait_for("whiteboard", timeout=3.0)
+        await kid.events.wait_for("whiteboard")
 
 
 async def test_events_that_overtake_each_other_are_no_gap(pool: Pool) -> None:
@@ -377,6 +386,7 @@ async def test_a_room_that_closes_forgets_its_board(pool: Pool, monkeypatch: pyt
         assert [element["id"] for element in came(late)] == ["c"]
 
 
+@pytest.mark.usefixtures("no_look_at_everything")
 @pytest.mark.parametrize("seed", range(3))
 async def test_ten_people_draw_at_random_on_two_workers_and_every_board_is_the_databases(pool: Pool, seed: int) -> None:
     session_id, exchange, random = await book(pool), Exchange(), Random(seed)
@@ -405,7 +415,7 @@ async def test_ten_people_draw_at_random_on_two_workers_and_every_board_is_the_d
                 canvas.take(came(seat))
             return all(canvas.seen == truth for canvas in canvases)
 
-        await until(agrees, 3.0)
+        await until(agrees)
         await assert_counted(pool, session_id)
         assert len({element["id"] for _, seat in seats for element in came(seat)}) == 8
 

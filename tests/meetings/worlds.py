@@ -34,7 +34,7 @@ JAAS_APP: Final = "vpaas-magic-cookie-1fc542a3e4414a44b2611668195e2bfe"
 JAAS_KEY_ID: Final = f"{JAAS_APP}/4f4910"
 TURN_SECRET: Final = "what coturn and the server share"
 #: Enough for a stand-in on this machine, and short enough to wait for.
-QUICK: Final = Patience(try_seconds=0.4, act_seconds=2.0, first_pause_seconds=0.01, rate_seconds=0.02)
+QUICK: Final = Patience(try_seconds=15.0, act_seconds=20.0, first_pause_seconds=0.01, rate_seconds=0.02)
 PAUSE_SECONDS: Final = 0.01
 #: Reading AWS' service models takes longer than all else: once is enough.
 LOADER: Final = create_loader()
@@ -220,7 +220,7 @@ async def daily_world(patience: Patience = QUICK) -> AsyncIterator[DailyWorld]:
 
 @asynccontextmanager
 async def chime_world(
-    *, bucket: str = chime_standin.BUCKET, try_seconds: float = 0.4, act_seconds: float = 2.0
+    *, bucket: str = chime_standin.BUCKET, try_seconds: float = 15.0, act_seconds: float = 20.0
 ) -> AsyncIterator[ChimeWorld]:
     server = ChimeStandin()
     with pytest.MonkeyPatch.context() as environment:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from redis.asyncio import Redis
@@ -19,6 +19,7 @@ from realtime.redis_bus import RedisBus
 from tests.support.buses import PREFIX, ClusterSite, LoneSite, Site, StartWorker, news, workers
 from tests.support.cluster import RedisCluster
 from tests.support.processes import free_port
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.redis import RedisServer
 from tests.support.waiting import until
 
@@ -54,10 +55,13 @@ async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     await lone.close()
 
 
-@pytest.fixture
-def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_shard, "HEARTBEAT_SECONDS", 0.1)
-    monkeypatch.setattr(redis_link, "REDIS_SECONDS", 0.3)
+@contextmanager
+def impatient() -> Iterator[None]:
+    """A Redis that does not answer is soon taken for away: for while one hangs, as a busy machine may be as slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis_shard, "HEARTBEAT_SECONDS", 0.1)
+        patch.setattr(redis_link, "REDIS_SECONDS", 0.3)
+        yield
 
 
 # Any bus
@@ -116,7 +120,7 @@ async def test_the_subscriber_may_change_whatever_the_bus(bus: Bus) -> None:
 
 
 async def until_listeners(site: Site, channel: str, number: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         while await site.listeners(channel) != number:  # noqa: ASYNC110  # Redis sets no event
             await asyncio.sleep(0.01)
 
@@ -306,7 +310,7 @@ async def test_a_redis_that_goes_is_noticed_and_everything_followed_again_when_i
     bob.bus.unsubscribe("b")
     started = time.monotonic()
     await bob.bus.subscribe("c", bob.hear)
-    assert time.monotonic() - started < 0.1, "nobody waits for a bus that is away"
+    assert time.monotonic() - started < redis_link.REDIS_SECONDS / 2, "nobody waits for a bus that is away"
     private_redis.start()
     await until(lambda: ann.bus.connected and bob.bus.connected)
     assert bob.gaps == 1
@@ -403,19 +407,16 @@ async def test_publishing_while_redis_is_away_neither_fails_nor_piles_up(
     assert len(shard.outbox) == 1, "what is old is of no use to anybody"
 
 
-async def test_a_redis_that_hangs_is_noticed(
-    private_redis: RedisServer, start_worker: StartWorker, quick_heartbeat: None
-) -> None:
+async def test_a_redis_that_hangs_is_noticed(private_redis: RedisServer, start_worker: StartWorker) -> None:
     ann, bob = await start_worker(private_redis.url), await start_worker(private_redis.url)
     await asyncio.gather(ann.connected(), bob.connected())
     await bob.bus.subscribe("a", bob.hear)
-    private_redis.freeze()
-    started = time.monotonic()
-    await bob.bus.subscribe("b", bob.hear)
-    bob.bus.publish("b", news(1))
-    assert bob.heard == [1]
-    await until(lambda: not bob.bus.connected)
-    assert time.monotonic() - started < 2
+    with impatient():
+        private_redis.freeze()
+        await bob.bus.subscribe("b", bob.hear)
+        bob.bus.publish("b", news(1))
+        assert bob.heard == [1]
+        await until(lambda: not bob.bus.connected)
     assert bob.gaps == 0
     private_redis.thaw()
     await until(lambda: ann.bus.connected and bob.bus.connected)
@@ -425,22 +426,21 @@ async def test_a_redis_that_hangs_is_noticed(
     await until(lambda: {2, 3} <= set(bob.heard))
 
 
-async def test_a_hung_redis_does_not_hold_up_the_end(
-    private_redis: RedisServer, start_worker: StartWorker, quick_heartbeat: None
-) -> None:
+async def test_a_hung_redis_does_not_hold_up_the_end(private_redis: RedisServer, start_worker: StartWorker) -> None:
     worker = await (await start_worker(private_redis.url)).connected()
     private_redis.freeze()
     worker.bus.publish("a", news(1))
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(WAIT_SECONDS):
         await worker.bus.close()
     private_redis.thaw()
 
 
 async def test_silence_is_not_taken_for_a_hang(
-    private_redis: RedisServer, start_worker: StartWorker, quick_heartbeat: None
+    private_redis: RedisServer, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(redis_shard, "HEARTBEAT_SECONDS", 0.1)
     worker = await (await start_worker(private_redis.url)).connected()
-    await asyncio.sleep(1)
+    await asyncio.sleep(1.2 * redis_link.REDIS_SECONDS)
     assert (worker.bus.connected, worker.gaps) == (True, 0)
 
 

@@ -183,7 +183,7 @@ async def test_a_cluster_that_is_not_there_holds_nobody_up(
     await worker.bus.subscribe("a", worker.hear)
     for number in range(1_000):
         worker.bus.publish("a", news(number))
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < redis_link.REDIS_SECONDS / 2
     assert worker.heard == list(range(1_000)), "on this worker everything goes on"
     assert len(worker.bus._homeless) <= 100
     assert not worker.bus.connected
@@ -224,7 +224,7 @@ async def test_a_node_that_dies_is_a_gap_and_the_others_go_on(cluster: RedisClus
         assert bob.gaps == 0, "not before others are heard again"
         started = time.monotonic()
         await bob.bus.subscribe(late, bob.hear)
-        assert time.monotonic() - started < 0.1, "nobody waits for a node that is away"
+        assert time.monotonic() - started < redis_link.REDIS_SECONDS / 2, "nobody waits for a node that is away"
         ann.bus.publish(kept, news(1))
         await until(lambda: 1 in bob.heard)
     finally:
@@ -246,12 +246,13 @@ async def test_a_node_that_hangs_holds_up_nothing_but_its_own_channels(
     lost, kept = channel_at(cluster, hanging), channel_at(cluster, living)
     for channel in (lost, kept):
         await bob.bus.subscribe(channel, bob.hear)
+    monkeypatch.setattr(redis_link, "REDIS_SECONDS", 5.0)
     hanging.freeze()
     try:
         for number in range(50):
             ann.bus.publish(lost, news(number))
             ann.bus.publish(kept, news(1_000 + number))
-        await until(lambda: bob.heard == list(range(1_000, 1_050)), redis_link.REDIS_SECONDS / 2)
+        await until(lambda: bob.heard == list(range(1_000, 1_050)), 0.8 * redis_link.REDIS_SECONDS)
         await until(lambda: not bob.bus.connected and not ann.bus.connected)
     finally:
         hanging.thaw()
@@ -373,7 +374,7 @@ async def test_whoever_takes_over_is_followed(tmp_path: Path, start_worker: Star
         before = bob.gaps
         replica.kill()  # and takes over again
         await until(lambda: not bob.bus.connected)
-        await until(lambda: ann.bus.connected and bob.bus.connected, 30)
+        await until(lambda: ann.bus.connected and bob.bus.connected)
         assert bob.gaps > before
         assert primary.listeners(PREFIX + channel) == 1
         await said_and_heard(ann, channel, bob, 1_000)

@@ -225,7 +225,7 @@ async def play(script: list[tuple[str, int, int, list[list[int]]]]) -> None:
             await worker.hub.close()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(steps, max_size=60), st.booleans())
 def test_whatever_the_bus_does_every_member_at_every_worker_sees_each_seq_once_and_ascending(
     script: list[tuple[str, int, int, list[list[int]]]], holding: bool

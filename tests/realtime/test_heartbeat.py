@@ -88,7 +88,7 @@ async def test_a_connection_that_fails_stops_nobody_elses_pings() -> None:
         wheel.forget(each)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(1, 3 * LEAST_STEPS),
     st.integers(1, 3 * LEAST_STEPS),

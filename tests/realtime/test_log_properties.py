@@ -138,7 +138,7 @@ def by_key(entries: Sequence[Entry]) -> dict[int, list[int]]:
     return numbers
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(plan=plans())
 def test_each_entry_is_answered_once_and_in_the_order_of_its_key(plan: Plan) -> None:
     async def run() -> None:
@@ -174,7 +174,7 @@ def test_each_entry_is_answered_once_and_in_the_order_of_its_key(plan: Plan) -> 
     asyncio.run(run())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(flood=st.integers(MAX_ENTRIES * 2, MAX_WAITING // 2), cool=st.integers(1, MAX_ENTRIES * 2))
 def test_a_flood_of_one_key_holds_the_others_up_by_one_batch(flood: int, cool: int) -> None:
     async def run() -> None:
@@ -198,7 +198,7 @@ def test_a_flood_of_one_key_holds_the_others_up_by_one_batch(flood: int, cool: i
     asyncio.run(run())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(floods=st.integers(1, 3))
 def test_floods_leave_room_for_whoever_has_nothing_waiting(floods: int) -> None:
     async def run() -> None:
@@ -218,7 +218,7 @@ def test_floods_leave_room_for_whoever_has_nothing_waiting(floods: int) -> None:
     asyncio.run(run())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(poisoned=st.sets(st.integers(0, 14), min_size=1, max_size=4))
 def test_a_poisoned_entry_fails_alone(poisoned: set[int]) -> None:
     async def run() -> None:

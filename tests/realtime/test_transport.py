@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from realtime.limits import Limits
 from tests.conftest import Connect, ConnectNode
 from tests.realtime.conftest import StartSite
 from tests.support.clients import ConnectRefusedError
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.sockets import Site
 from tests.support.waiting import until
 
@@ -111,23 +112,22 @@ async def test_events_before_the_connect_are_passed_over(site: Site) -> None:
 async def test_a_connection_that_never_connects_is_cut(
     site: Site, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
-    monkeypatch.setattr(transport_module, "CONNECT_SECONDS", 0.1)
     stays = await site.websocket("bob")
+    monkeypatch.setattr(transport_module, "CONNECT_SECONDS", 0.1)
     await (site.websocket(None) if transport == "websocket" else site.poller(None))
-    assert len(site.sockets.eio.sockets) == 2
-    await until(lambda: len(site.sockets.eio.sockets) == 1, 2)
+    await until(lambda: len(site.sockets.eio.sockets) == 1)
     assert (await stays.call("echo"))["ok"]
 
 
 async def test_a_connection_that_leaves_the_namespace_is_cut_if_it_stays_outside(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "CONNECT_SECONDS", 0.2)
     goes, returns = await site.websocket(), await site.websocket("bob")
+    monkeypatch.setattr(transport_module, "CONNECT_SECONDS", 2.0)
     for client in (goes, returns):
         await client.send("41/encounters,")
     await returns.connect("bob")
-    await until(lambda: len(site.sockets.eio.sockets) == 1, 2)
+    await until(lambda: len(site.sockets.eio.sockets) == 1)
     assert (await returns.call("echo"))["ok"]
     assert site.door.gone == [("ann", "client disconnect"), ("bob", "client disconnect")]
 
@@ -308,14 +308,18 @@ async def test_an_ack_of_a_connection_that_went_is_dropped(site: Site) -> None:
 # Limits
 
 
-async def test_events_over_the_limit_get_429_and_go_nowhere(start_site: StartSite) -> None:
+async def test_events_over_the_limit_get_429_and_go_nowhere(
+    start_site: StartSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1_000.0
+    monkeypatch.setattr(transport_module, "time", SimpleNamespace(monotonic=lambda: clock))
     site = await start_site(events_per_second=10, events_burst=3)
     client = await site.websocket()
     answers = [await client.call("echo", ack_id=number) for number in range(1, 6)]
     assert [answer["ok"] for answer in answers] == [True, True, True, False, False]
     assert answers[-1]["error"]["status_code"] == 429
     assert len(site.door.events) == 3
-    await asyncio.sleep(0.15)
+    clock += 0.15
     assert (await client.call("echo"))["ok"]
 
 
@@ -430,12 +434,14 @@ async def test_a_door_that_fails_at_the_end_leaves_nothing_behind(start_site: St
     said.clear()
 
 
-async def test_everybody_is_told_to_move_each_at_a_moment_of_their_own(site: Site) -> None:
+async def test_everybody_is_told_to_move_each_at_a_moment_of_their_own(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_module, "FLUSH_SECONDS", 3_600.0)
     clients = [await site.websocket(f"person {number}") for number in range(8)]
     without_namespace = await site.websocket(None)
-    started = time.monotonic()
-    await site.sockets.move_all(0.3)
-    assert time.monotonic() - started < 1
+    async with asyncio.timeout(WAIT_SECONDS):
+        await site.sockets.move_all(0.3)
     assert site.empty
     waits = []
     for client in clients:
@@ -460,13 +466,13 @@ async def test_what_comes_after_the_call_to_move_is_not_acted_on(site: Site) -> 
     client = await site.websocket()
     await client.send('42/encounters,1["later"]')
     await until(lambda: len(site.door.futures) == 1)
-    moving = asyncio.create_task(site.sockets.move_all(0, 5))
+    moving = asyncio.create_task(site.sockets.move_all(0, 3_600))
     assert "serverDraining" in await client.receive()
     await client.send('42/encounters,2["later"]')
     await asyncio.sleep(0.05)
     assert len(site.door.futures) == 1, "it would be committed, and never answered"
     site.door.futures[0].set_result("done")
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(WAIT_SECONDS):
         await moving
     assert [packet[:16] for packet in await client.all()] == ["43/encounters,1[", "1"]
 
@@ -475,7 +481,7 @@ async def test_who_is_let_in_while_everybody_is_told_to_move_is_told_as_well(sit
     client = await site.websocket(None)
     await client.send('40/encounters,{"token":"slow"}')
     await until(lambda: bool(site.sockets.manager.pending_connect))
-    moving = asyncio.create_task(site.sockets.move_all(0.4))
+    moving = asyncio.create_task(site.sockets.move_all(1.0))
     await asyncio.sleep(0)
     site.door.gate.set()
     packets = await client.all()
@@ -490,17 +496,20 @@ async def test_an_event_that_takes_too_long_does_not_hold_up_the_move(
     client = await site.websocket()
     await client.send('42/encounters,1["wait"]')
     await until(lambda: site.door.busy == 1)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(WAIT_SECONDS):
         await site.sockets.move_all(0)
     site.door.gate.set()
 
 
-async def test_a_polling_client_fetches_what_it_is_told_before_it_is_closed(site: Site) -> None:
+async def test_a_polling_client_fetches_what_it_is_told_before_it_is_closed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_module, "FLUSH_SECONDS", 3_600.0)
     poller = await site.poller()
     moving = asyncio.create_task(site.sockets.move_all(0))
     await asyncio.sleep(0.05)
     assert "serverDraining" in await poller.get()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(WAIT_SECONDS):
         await moving
     assert site.empty
 
@@ -514,7 +523,7 @@ packets = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(packets, min_size=1, max_size=8))
 def test_whatever_a_client_sends_it_is_answered_or_closed_and_leaves_nothing(
     said: list[Any], caplog: pytest.LogCaptureFixture, sent: list[str | bytes]
@@ -530,7 +539,7 @@ def test_whatever_a_client_sends_it_is_answered_or_closed_and_leaves_nothing(
             for packet in sent:
                 await poller.post(packet)
             await poller.post("1")
-            await until(lambda: site.empty, 3)
+            await until(lambda: site.empty)
         finally:
             await site.close()
 

@@ -18,6 +18,7 @@ from realtime.events import Event
 from realtime.frames import Bundle, Frame, bundle, event_frame
 from realtime.websocket import WebSocket, Writer
 from tests.realtime.conftest import StartSite
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.sockets import PATH, Site, masked
 from tests.support.waiting import until
 
@@ -335,5 +336,5 @@ async def test_a_server_that_ends_waits_for_those_who_take_leave(site: Site) -> 
     ending = asyncio.create_task(site.sockets.shutdown())
     for client in clients:
         assert [packet[:2] for packet in await client.all()] == ["42", "42", "1"]
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(WAIT_SECONDS):
         await ending

@@ -13,7 +13,9 @@ from contextlib import ExitStack, suppress
 import psutil
 import pytest
 
+from realtime import websocket
 from tests.realtime.conftest import StartSite
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.sockets import PATH, Site
 from tests.support.waiting import until
 from tests.support.websocket_frames import (
@@ -32,10 +34,6 @@ from tests.support.websocket_frames import (
 
 #: Bytes in one message: the contract's limit.
 LIMIT = 65_536
-#: Seconds after which what goes away must be gone.
-GONE_SECONDS = 3.0
-#: Seconds for an end that both sides have agreed on: no timer is waited for.
-PROMPT_SECONDS = 1.0
 #: Bytes that a worker may grow by while somebody floods it with FLOOD_BYTES.
 GROWTH_BYTES = 12 * 1024 * 1024
 FLOOD_BYTES = 28 * 1024 * 1024
@@ -52,10 +50,16 @@ async def site(start_site: StartSite) -> AsyncIterator[Site]:
     site = await start_site(handshakes_per_second=0, events_per_second=0)
     bob = await site.websocket("bob")
     yield site
-    await until(lambda: alone(site), GONE_SECONDS)
+    await until(lambda: alone(site))
     assert (await bob.call("echo"))["ok"]
     await bob.websocket.close()
-    await until(lambda: site.empty and open_sockets(site) == 0, GONE_SECONDS)
+    await until(lambda: site.empty and open_sockets(site) == 0)
+
+
+@pytest.fixture
+def no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end that both sides have agreed on waits for no timer."""
+    monkeypatch.setattr(websocket, "CLOSE_SECONDS", 3_600.0)
 
 
 @pytest.fixture
@@ -295,7 +299,7 @@ async def test_half_a_handshake_leaves_nothing_behind(
     await wire.send(sent)
     await until(lambda: open_sockets(site) == 2)
     leave(wire)
-    await until(lambda: alone(site), GONE_SECONDS)
+    await until(lambda: alone(site))
 
 
 @pytest.mark.parametrize("leave", WAYS_TO_LEAVE)
@@ -310,7 +314,7 @@ async def test_a_client_that_goes_right_behind_its_handshake_leaves_nothing_behi
         await asyncio.sleep(0)
     for wire in wires:
         leave(wire)
-    await until(lambda: alone(site), GONE_SECONDS)
+    await until(lambda: alone(site))
 
 
 # Frames
@@ -627,10 +631,11 @@ async def test_binary_messages_are_passed_over(wire: Wire) -> None:
 # The end
 
 
+@pytest.mark.usefixtures("no_timers")
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999])
 async def test_a_close_frame_is_answered_with_its_code(site: Site, wire: Wire, code: int) -> None:
     await wire.say_goodbye(closing(code))
-    async with asyncio.timeout(PROMPT_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         assert await wire.end() == code
         await until(lambda: alone(site))
     assert site.door.gone == [("ann", "transport close")]
@@ -678,26 +683,28 @@ async def test_what_comes_in_a_segment_behind_the_close_frame_is_not_heard(site:
         for _ in range(5):
             await wire.send(frame(echo("too late")))
             await asyncio.sleep(0)
-    await until(lambda: alone(site), GONE_SECONDS)
+    await until(lambda: alone(site))
     assert site.door.events == []
 
 
+@pytest.mark.usefixtures("no_timers")
 async def test_a_server_that_takes_leave_says_so_and_hears_nothing_more(site: Site, wire: Wire) -> None:
     await site.door.connections[-1].drop()
     assert await wire.text() == "1"
     assert await wire.frame() == Arrived(Op.CLOSE, b"\x03\xe8")
     await wire.say_goodbye(frame(echo("too late")) + closing(1000))
-    async with asyncio.timeout(PROMPT_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         assert await wire.end() is None
         await until(lambda: alone(site))
     assert site.door.events == []
 
 
+@pytest.mark.usefixtures("no_timers")
 async def test_a_server_that_takes_leave_of_a_busy_client_hears_its_answer(site: Site, wire: Wire) -> None:
     await wire.send(frame('42/encounters,["wait"]') + frame('42/encounters,["echo"]') * 200)
     await until(lambda: site.door.busy == 1)
     await site.door.connections[-1].drop()
-    async with asyncio.timeout(PROMPT_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         assert await wire.end() == 1000
     assert len(site.door.events) == 1
     site.door.gate.set()
@@ -735,7 +742,7 @@ async def test_a_client_that_vanishes_leaves_nothing_behind(site: Site, wire: Wi
         await until(lambda: site.door.busy == 1)
     leave(wire)
     site.door.gate.set()
-    await until(lambda: alone(site), GONE_SECONDS)
+    await until(lambda: alone(site))
     assert [who for who, _ in site.door.gone] == ["ann"]
 
 
@@ -749,7 +756,7 @@ async def test_a_client_that_vanishes_while_it_is_told_much_leaves_nothing_behin
         site.door.tell(site.door.connections[-1], number, padding=10_000)
     await asyncio.sleep(0.01)
     leave(wire)
-    await until(lambda: alone(site), GONE_SECONDS)
+    await until(lambda: alone(site))
 
 
 async def test_hundreds_that_come_and_go_in_every_way_leave_nothing_behind(site: Site, open_wire: OpenWire) -> None:
@@ -773,5 +780,5 @@ async def test_hundreds_that_come_and_go_in_every_way_leave_nothing_behind(site:
         wire.close()
 
     await asyncio.gather(*(come_and_go(number) for number in range(100)))
-    await until(lambda: alone(site), GONE_SECONDS)
+    await until(lambda: alone(site))
     assert len(site.door.gone) == 100

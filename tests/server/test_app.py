@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import server.app
 from domain import reminders
 from meetings.ice import IceServer
 from store.objects import bucket
 from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
+from tests.support.buckets import BUCKET
 from tests.support.lessons import book, database_pool
 from tests.support.processes import HOST, free_port
 from tests.support.recorder import WAIT_SECONDS
@@ -87,6 +90,18 @@ async def test_a_start_without_the_server_of_its_bucket_says_so_and_serves_on(
     settings = {**await storage_in("rclone"), "s3_endpoint_url": endpoint}
     async with running_app(database, **settings) as app:
         await keeps_no_files_and_serves_on(app, capsys.readouterr().out, endpoint)
+
+
+async def test_a_start_with_a_bucket_that_does_not_answer_says_which_and_serves(
+    database: str, storage_in: StorageIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.app, "STORAGE_SECONDS", 0.1)
+    with socket.create_server((HOST, 0)) as silent:
+        endpoint = f"http://{HOST}:{silent.getsockname()[1]}"
+        settings = {**await storage_in("rclone"), "s3_endpoint_url": endpoint}
+        async with running_app(database, **settings):
+            [line] = [line for line in capsys.readouterr().out.splitlines() if "storage.away" in line]
+    assert f"nothing was heard of the bucket {BUCKET} at {endpoint} for 0.1 seconds" in line
 
 
 async def test_a_start_without_a_folder_to_write_to_says_which_and_serves_on(

@@ -116,7 +116,7 @@ async def test_it_comes_up_durable_and_goes_without_a_trace(data_dir: Path) -> N
     assert at_work_in(data_dir) == []
     started = time.monotonic()
     async with embedded(data_dir) as dsn:
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < postgres.STOP_SECONDS
         assert await ask(dsn, "SELECT n FROM kept") == 7
 
 
@@ -138,12 +138,12 @@ async def test_one_folder_serves_one_encounters(data_dir: Path) -> None:
 async def test_what_a_killed_process_left_is_taken_over(data_dir: Path) -> None:
     then = "os.kill(os.getpid(), signal.SIGKILL)"
     with in_another_process(data_dir, then) as killed:
-        assert killed.wait(30) == -signal.SIGKILL
+        assert killed.wait(60) == -signal.SIGKILL
     left = at_work_in(data_dir)
     assert left
     started = time.monotonic()
     async with embedded(data_dir) as dsn:
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < postgres.STOP_SECONDS
         assert await ask(dsn, "SELECT 1") == 1
         assert not set(left) & set(at_work_in(data_dir))
     assert at_work_in(data_dir) == []
@@ -193,7 +193,7 @@ async def test_ctrl_c_reaches_the_app_alone(data_dir: Path) -> None:
         assert await asyncio.to_thread(process.stdout.readline)
         assert all(os.getpgid(pid) != process.pid for pid in at_work_in(data_dir))
         os.killpg(process.pid, signal.SIGINT)
-        said, _ = await asyncio.to_thread(process.communicate, timeout=30)
+        said, _ = await asyncio.to_thread(process.communicate, timeout=60)
     assert said.startswith("KeyboardInterrupt")
     assert at_work_in(data_dir) == []
     assert "immediate shutdown" not in (data_dir / "postgres.log").read_text()
@@ -301,7 +301,7 @@ async def test_a_folder_that_may_not_be_written_is_refused(data_dir: Path) -> No
     data_dir.mkdir()
     data_dir.chmod(0o555)
     with in_another_process(data_dir, "pass", as_nobody=AS_ROOT) as process:
-        said, _ = await asyncio.to_thread(process.communicate, timeout=30)
+        said, _ = await asyncio.to_thread(process.communicate, timeout=60)
     assert said.startswith("EmbeddedPostgresError")
     assert "cannot be used: Permission denied" in said
 
@@ -311,7 +311,7 @@ async def test_it_runs_for_an_ordinary_user_and_then_for_root_on_the_same_data(d
     data_dir.mkdir()
     shutil.chown(data_dir, "nobody", "nogroup")
     with in_another_process(data_dir, "pass", as_nobody=True) as process:
-        said, _ = await asyncio.to_thread(process.communicate, timeout=30)
+        said, _ = await asyncio.to_thread(process.communicate, timeout=60)
     assert said.startswith("up ")
     owner = (data_dir / "postgres").stat().st_uid
     assert owner != 0
@@ -325,6 +325,6 @@ async def test_data_of_root_is_refused_to_an_ordinary_user(data_dir: Path) -> No
     async with embedded(data_dir):
         pass
     with in_another_process(data_dir, "pass", as_nobody=True) as process:
-        said, _ = await asyncio.to_thread(process.communicate, timeout=30)
+        said, _ = await asyncio.to_thread(process.communicate, timeout=60)
     assert said.startswith("EmbeddedPostgresError")
     assert "cannot be used: Permission denied" in said

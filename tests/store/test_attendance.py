@@ -85,7 +85,7 @@ STAYS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(STAYS)
 async def test_attendance_is_every_second_in_which_somebody_was_there(
     pool: Pool, stays: list[tuple[str, UUID, int, int]]

@@ -110,11 +110,11 @@ async def test_plans_look_rows_up_by_their_keys_however_small_the_tables(pool: P
 
 
 async def test_a_statement_that_takes_too_long_is_given_up(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.database.STATEMENT_SECONDS", 0.05)
+    monkeypatch.setattr("store.database.STATEMENT_SECONDS", 1.0)
     pool = await connect(database, size=1)
     try:
         with pytest.raises(Away), translated():
-            await pool.fetchval("SELECT pg_sleep(10)")
+            await pool.fetchval("SELECT pg_sleep(600)")
         assert await pool.fetchval("SELECT 1") == 1, "the connection is fit for the next"
     finally:
         await pool.close()

@@ -200,7 +200,7 @@ async def test_an_empty_course_is_told_nothing(pool: Pool) -> None:
     assert (batch.user_ids, batch.last) == ([], True)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(enrolled=st.integers(0, 12), limit=st.integers(1, 5), but=st.integers(0, 12), hands=st.integers(1, 3))
 async def test_everybody_enrolled_is_told_once_however_it_is_cut(
     pool: Pool, enrolled: int, limit: int, but: int, hands: int

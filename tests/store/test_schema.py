@@ -162,7 +162,7 @@ async def test_a_revision_waits_for_its_tables_and_holds_up_nobody(empty_databas
         with capture_logs() as lines:
             while len(lines) < 2:
                 # Behind the migration's lock at the worst, which is given up long before this one's patience.
-                await other.execute("SET lock_timeout = '2s'; INSERT INTO a VALUES (3)")
+                await other.execute("SET lock_timeout = '60s'; INSERT INTO a VALUES (3)")
                 await asyncio.sleep(0.01)
         assert {(line["event"], *line["after"]) for line in lines} == {("migration.tries_again", "0002")}
         assert "lock timeout" in lines[0]["reason"]

@@ -15,6 +15,7 @@ from store.database import Pool
 from store.errors import Refused
 from store.visits import Change, Outcome
 from tests.support.lessons import MEMBERS, book, database_pool, until_somebody_waits
+from tests.support.recorder import WAIT_SECONDS
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 
@@ -242,7 +243,7 @@ async def test_who_comes_for_the_first_time_while_others_rows_are_waited_for_is_
             await until_somebody_waits(pool)
             await comes(pool, B, session_id, "kid")
             await another.execute("SELECT FROM session_participants WHERE user_id = 'kid' FOR NO KEY UPDATE")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_SECONDS):
             kid, teach = await left
     assert (kid.turned, teach.turned, teach.online) == (False, True, False)
     assert await is_online(pool, session_id, "kid")

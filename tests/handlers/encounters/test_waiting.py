@@ -29,6 +29,7 @@ from tests.handlers.encounters.test_admission import (
 )
 from tests.handlers.test_encounters import Worker, doors
 from tests.support.lessons import book, database_pool
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.rooms import Exchange, ExchangedBus
 from tests.support.waiting import until
 
@@ -133,7 +134,7 @@ async def test_who_waits_through_a_worker_that_was_believed_dead_goes_on_waiting
         )
         await visits.close_expired(pool)
         await beats(other)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_SECONDS):
             while await those_waiting(pool, session_id) != [student]:
                 pass
         assert client.events.all == []

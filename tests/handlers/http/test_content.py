@@ -20,7 +20,7 @@ from tests.support.media import make
 from tests.support.waiting import POLL_SECONDS
 
 #: A process of its own looks through each film.
-SETTLING_SECONDS = 30
+SETTLING_SECONDS = 60
 #: Every column of S4's course_content.
 COLUMNS = frozenset(
     (

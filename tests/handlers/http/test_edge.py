@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import io
 import json
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Any, cast
@@ -40,6 +39,7 @@ from handlers.http.requests import (
 from handlers.http.routes import Route, apply
 from handlers.payloads import Instant
 from store.errors import Away, Refused
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.tokens import SECRET, mint
 
 Client = TestClient[web.Request, web.Application]
@@ -298,7 +298,7 @@ async def raw_request(client: Client, *pieces: bytes) -> bytes:
     for piece in pieces:
         writer.write(piece)
         await writer.drain()
-    answer = await asyncio.wait_for(reader.read(), 15)
+    answer = await asyncio.wait_for(reader.read(), WAIT_SECONDS)
     writer.close()
     await writer.wait_closed()
     return answer
@@ -306,14 +306,12 @@ async def raw_request(client: Client, *pieces: bytes) -> bytes:
 
 async def test_a_body_that_trickles_is_cut(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "READ_SECONDS", 0.2)
-    started = time.monotonic()
     answer = await raw_request(
         client,
         b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
     )
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"body_too_slow" in answer
-    assert time.monotonic() - started < 5
 
 
 async def test_a_broken_compressed_body_is_a_400(client: Client) -> None:

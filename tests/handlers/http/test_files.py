@@ -21,6 +21,7 @@ from store.objects.objects import CACHE_CONTROL, ObjectMissing, ObjectsAway, Obj
 from tests.conftest import StorageIn
 from tests.support.apps import App, running_app
 from tests.support.media import make
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.sending import PDF, PNG, begin, link, send, settled
 
 DATA = PNG + random.Random(2).randbytes(300_000)
@@ -304,7 +305,7 @@ async def test_a_download_that_breaks_off_ends_short_and_with_nothing_else(
     received = bytearray()
     with contextlib.closing(writer):
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_SECONDS):
             with contextlib.suppress(ConnectionResetError):
                 while chunk := await reader.read(65_536):
                     received += chunk

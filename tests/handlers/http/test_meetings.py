@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from domain import meetings
 from domain.errors import Conflict
 from handlers.http.keys import MEETINGS
 from meetings.external_ids import external_id
@@ -21,7 +22,14 @@ from tests.standins.daily import API_KEY, DailyStandin
 from tests.standins.faults import Fault
 from tests.support.apps import App, running_app
 from tests.support.lessons import MEMBERS, STRANGERS, live_session, make_class, member
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def nobody_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But when there is something to delete, and when tests say so."""
+    monkeypatch.setattr(meetings, "SWEEP_SECONDS", 3_600.0)
 
 
 @pytest.fixture
@@ -139,7 +147,7 @@ async def test_an_ended_session_gives_no_pass_while_its_room_cannot_be_deleted(d
 
 
 async def until_deleted(app: App) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         while await app.pool.fetchval("SELECT 1 FROM meetings WHERE deleted_at IS NULL LIMIT 1"):
             pass
 
@@ -183,7 +191,7 @@ async def test_a_room_that_could_not_be_deleted_is_deleted_later(database: str) 
 
         assert (await app.call("teach", "DELETE", "/meetings", {"meeting_id": meeting_id})).status == 200
         assert (await app.call("kid", "GET", f"/meetings/{lesson_id}")).status == 404
-        await until(lambda: daily.faults.asked("DELETE") == 1)
+        await until(lambda: daily.faults.asked("DELETE") >= 1)
         await app.pool.execute("UPDATE meetings SET retry_at = now()")
         await app.client.app[MEETINGS].sweep()
         assert daily.faults.asked("DELETE") == 2

@@ -19,6 +19,7 @@ from store import users, visits
 from store.visits import Change
 from tests.support.apps import App, contents, running_app
 from tests.support.lessons import MEMBERS, STRANGERS, live_session, make_course
+from tests.support.recorder import WAIT_SECONDS
 
 
 @pytest.fixture
@@ -313,7 +314,7 @@ async def test_who_is_removed_while_their_body_comes_changes_nothing(
             headers={"Content-Type": "application/json"},
         )
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         await reading.wait()
     await app.pool.execute(
         "INSERT INTO session_participants (session_id, user_id, was_kicked) VALUES ($1, $2, true)", session_id, who

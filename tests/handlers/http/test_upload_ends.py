@@ -15,6 +15,7 @@ from store import files
 from store.files import File
 from tests.support.apps import Answer, App, running_app
 from tests.support.lessons import make_course
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.sending import PNG, TUS, append, begin, metadata, on_their_way
 from tests.support.waiting import until
 
@@ -71,7 +72,7 @@ async def test_an_upload_that_breaks_off_as_it_is_made_is_given_up(app: App) -> 
     await until(lambda: any(arrival.offset for arrival in app.uploads.arrivals))
     making.cancel()
     await until(lambda: not app.uploads.arrivals)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         while await on_their_way_by_rows(app):  # noqa: ASYNC110  # the database sets no event
             await asyncio.sleep(0.01)
     again = await create_with(app, PNG, len(PNG))

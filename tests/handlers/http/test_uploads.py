@@ -29,6 +29,7 @@ from tests.conftest import StorageIn
 from tests.support.apps import Answer, App, contents, running_app
 from tests.support.lessons import STRANGERS, make_course
 from tests.support.media import make
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.sending import (
     PNG,
     TUS,
@@ -60,6 +61,11 @@ async def bytes_of(app: App, file_id: UUID) -> bytes:
     async with app.client.get(await link(app, file_id)) as response:
         assert response.status == 200
         return await response.read()
+
+
+async def come_as_far_as(app: App, place: int) -> None:
+    """Wait until the server has taken in so much of the one file that is on its way."""
+    await until(lambda: [arrival.offset for arrival in app.uploads.arrivals] == [place])
 
 
 async def state_of(app: App, path: str) -> str:
@@ -206,7 +212,7 @@ async def test_what_came_before_a_connection_broke_stays(app: App) -> None:
     async def breaking() -> AsyncIterator[bytes]:
         yield PNG
         yield bytes(MIB)
-        await asyncio.sleep(0.3)
+        await come_as_far_as(app, len(PNG) + MIB)
         raise ConnectionResetError
 
     with pytest.raises((OSError, ClientError)):
@@ -227,8 +233,7 @@ async def test_whoever_comes_later_takes_over_from_a_request_that_hangs(app: App
         await gate.wait()
 
     first = asyncio.create_task(append(app, "kid", path, 0, hanging()))
-    await until(lambda: len(app.uploads.arrivals) > 0)
-    await asyncio.sleep(0.2)
+    await come_as_far_as(app, len(PNG))
     come = await offset(app, "kid", path)
     assert come == len(PNG)
     answer = await append(app, "kid", path, come, bytes(2 * MIB - come))
@@ -240,11 +245,13 @@ async def test_whoever_comes_later_takes_over_from_a_request_that_hangs(app: App
 
 
 async def test_a_connection_from_which_nothing_comes_is_cut(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "IDLE_SECONDS", 0.3)
     path, gate = await begin(app, "kid", 2 * MIB), asyncio.Event()
 
     async def hanging() -> AsyncIterator[bytes]:
-        yield PNG
+        yield PNG[:-1]
+        await come_as_far_as(app, len(PNG) - 1)
+        monkeypatch.setattr(streams, "IDLE_SECONDS", 0.1)
+        yield PNG[-1:]
         await gate.wait()
 
     with pytest.raises(ClientError):
@@ -254,24 +261,26 @@ async def test_a_connection_from_which_nothing_comes_is_cut(app: App, monkeypatc
 
 
 async def test_a_connection_that_sends_a_byte_now_and_then_is_cut(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LOWEST_RATE", 0)
     monkeypatch.setattr(streams, "RATE_SECONDS", 0.3)
     path, sent = await begin(app, "kid", 2 * MIB), 0
 
-    async def trickling() -> AsyncIterator[bytes]:
+    async def trickling(place: int, rate: int) -> AsyncIterator[bytes]:
         nonlocal sent
         yield PNG[:4_200]
+        await come_as_far_as(app, place + 4_200)
+        monkeypatch.setattr(streams, "LOWEST_RATE", rate)
         while sent < 1_000:
             sent += 1
             await asyncio.sleep(0.01)
             yield b"x"
 
-    monkeypatch.setattr(streams, "LOWEST_RATE", 100_000)
     with pytest.raises(ClientError):
-        await append(app, "kid", path, 0, trickling())
-    assert 4_200 < await offset(app, "kid", path) < 5_000
+        await append(app, "kid", path, 0, trickling(0, rate=100_000))
+    assert 4_200 <= await offset(app, "kid", path) < 5_000
     monkeypatch.setattr(streams, "LOWEST_RATE", 0)
     come, sent = await offset(app, "kid", path), 900
-    answer = await append(app, "kid", path, come, trickling())
+    answer = await append(app, "kid", path, come, trickling(come, rate=0))
     assert answer.status == 204
 
 
@@ -295,14 +304,14 @@ async def test_a_request_that_waited_for_its_turn_while_the_server_stopped_is_an
         await gate.wait()
 
     first = asyncio.create_task(append(app, "kid", path, 0, hanging()))
-    await until(lambda: any(arrival.offset for arrival in app.uploads.arrivals))
+    await come_as_far_as(app, len(PNG))
     second = asyncio.create_task(append(app, "kid", path, len(PNG), hanging()))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not await app.pool.fetchval("SELECT lease_wanted FROM uploads"):  # noqa: ASYNC110  # the database sets none
             await asyncio.sleep(0)
     app.uploads.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         assert (await first).status == 503
         assert (await second).status == 503
     gate.set()
@@ -366,15 +375,15 @@ async def test_a_document_gets_a_new_link_and_is_deleted_by_whoever_sent_it(app:
     assert await app.uploads.objects.stat(f"document/{file_id}") is None
 
 
-async def test_a_file_that_a_recording_or_a_course_has_is_not_deleted_behind_its_back(app: App) -> None:
+async def test_a_file_that_a_recording_or_a_course_has_is_not_deleted_behind_its_back(app: App, tmp_path: Path) -> None:
     lesson_id, course_id = await app.book(), await make_course(app.pool)
-    sound = b"OggS" + bytes(5_000)
+    sound = make(tmp_path / "x.ogg", seconds=1).read_bytes()
     for file_id in (
         await send(app, "teach", sound, kind="recording", session_id=str(lesson_id), filename="x.ogg"),
         await send(app, "teach", sound, kind="content", course_id=str(course_id), type="audio", filename="x.ogg"),
         await send(app, "teach", PNG, kind="thumbnail", course_id=str(course_id)),
     ):
-        await app.pool.execute("UPDATE files SET state = 'ready' WHERE id = $1", file_id)
+        assert (await settled(app, file_id))["state"] == "ready"
         answer = await app.call("teach", "DELETE", f"/uploads/{file_id}")
         assert (answer.status, answer.error) == (409, "file_in_use")
         assert (await app.call("teach", "GET", f"/uploads/{file_id}")).body["url"] is None

@@ -24,6 +24,7 @@ from store.objects.s3_upload import PART_BYTES
 from tests.store.objects.conftest import NewStore
 from tests.support.buckets import BUCKET, ENVIRONMENT, S3Servers
 from tests.support.processes import HOST, free_port
+from tests.support.recorder import WAIT_SECONDS
 
 KEY = "recordings/0190c0de.webm"
 
@@ -507,10 +508,10 @@ async def test_who_is_cancelled_waits_for_the_thread_that_uses_their_file() -> N
 
     def use() -> None:
         began.set()
-        may_end.wait(10)
+        may_end.wait(WAIT_SECONDS)
 
     using = asyncio.create_task(in_thread(use))
-    await asyncio.to_thread(began.wait, 10)
+    await asyncio.to_thread(began.wait, WAIT_SECONDS)
     using.cancel()
     for _ in range(3):
         await asyncio.sleep(0)
