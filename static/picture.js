@@ -6,6 +6,9 @@ const GROUND = "#161c19";
 const TILE = "#2c3631";
 const ACTS = ["pointerdown", "keydown"];
 const SILENT_MS = 1_500; //    after which a browser that wants a click first has not begun to play
+const MUTE_MS = 5_000; //      after a click, of a browser that has nothing to play sound with: some mix none then
+const CLICK = "Click anywhere in this page: before that, your browser records nothing.";
+const MUTE = "The film has no sound: your browser mixes none without speakers or headphones.";
 
 /** Where `count` pictures stand in a picture of that size: as many columns as make them largest. Pure. */
 export function grid(count, width, height) {
@@ -97,16 +100,27 @@ export function openPicture(scene, { warn, width = 1280, height = 720, rate = 12
     if (sound.state !== "running" && sound.state !== "closed") sound.resume().catch(() => {});
   }
 
+  const missing = [CLICK, MUTE]; // that has not been said
+  let silent = 0;
+
+  function listen(patience) {
+    clearTimeout(silent);
+    silent = setTimeout(() => sound.state !== "running" && warn(missing.shift()), patience);
+  }
+
+  function acted() {
+    resume();
+    if (missing[0] === MUTE) listen(MUTE_MS);
+  }
+
   let instead = 0;
   ticks.onmessage = draw;
   ticks.onerror = () => { instead ||= setInterval(draw, 1_000 / rate); };
   ticks.postMessage(1_000 / rate);
   sound.onstatechange = resume;
-  for (const act of ACTS) addEventListener(act, resume, true);
+  for (const act of ACTS) addEventListener(act, acted, true);
   resume();
-  const silent = setTimeout(() => {
-    if (sound.state !== "running") warn("Click anywhere in this page: before that, your browser records nothing.");
-  }, SILENT_MS);
+  listen(SILENT_MS);
   draw();
   const stream = new MediaStream([...canvas.captureStream(rate).getVideoTracks(), ...mix.stream.getAudioTracks()]);
 
@@ -116,7 +130,7 @@ export function openPicture(scene, { warn, width = 1280, height = 720, rate = 12
       ticks.terminate();
       clearInterval(instead);
       clearTimeout(silent);
-      for (const act of ACTS) removeEventListener(act, resume, true);
+      for (const act of ACTS) removeEventListener(act, acted, true);
       for (const track of stream.getTracks()) track.stop();
       sound.close();
     },

@@ -1,4 +1,4 @@
-"""The programs that the tests drive: Redis, Chromium, nginx, Node.js, PostgreSQL 15, and the bench's C compiler.
+"""The programs that the tests drive: Redis, Chromium, nginx, coturn, Node.js, PostgreSQL 15, the bench's C compiler.
 
 ``python -m tests.tools`` makes sure of all of them. What is missing is installed where that is possible (root
 on a Debian system); otherwise one sentence says what to install, and the command exits 1. Nothing is skipped
@@ -51,6 +51,11 @@ def nginx() -> Path:
     return _find("nginx (Debian: nginx-light)", "nginx")
 
 
+def coturn() -> Path:
+    """coturn, the relay between browsers that find no other way."""
+    return _find("coturn (Debian: coturn)", "turnserver")
+
+
 def node() -> Path:
     """Node.js: the system's, else the one in the wheel."""
     if found := shutil.which("node"):
@@ -79,6 +84,7 @@ PACKAGES = {
     redis_server: "redis-server",
     chromium: "chromium",
     nginx: "nginx-light",
+    coturn: "coturn",
     compiler: "gcc",
     postgres_15: "postgresql-15",
 }

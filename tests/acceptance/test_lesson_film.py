@@ -421,6 +421,25 @@ async def test_a_browser_that_wants_a_click_first_is_clicked_before_it_records(g
     await sends(lesson, teacher)
 
 
+async def test_a_browser_that_can_play_no_sound_says_that_the_film_has_none(gather: Gather) -> None:
+    mute = """
+        window.AudioContext = class extends AudioContext {
+          get state() { return "suspended"; }
+          resume() { return new Promise(() => {}); }
+        };
+    """
+    lesson = await gather()
+    teacher = await lesson.enter(TEACHER, script=SMALL + mute)
+    await teacher.join_video()
+    await press(teacher, "Start recording")
+    toasts = teacher.page.locator("#toasts")
+    await expect(toasts).to_contain_text("Click anywhere in this page")
+    await teacher.page.locator("#lesson-title").click()
+    await expect(toasts).to_contain_text("The film has no sound", timeout=15_000)
+    await press(teacher, "Stop recording")
+    await come_to(lesson, "completed")
+
+
 async def test_a_recording_that_is_stopped_elsewhere_ends_the_film_too(gather: Gather) -> None:
     lesson = await gather()
     teacher = await in_the_video(lesson)

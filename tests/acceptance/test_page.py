@@ -378,6 +378,20 @@ async def test_the_way_in_works_with_the_keyboard_on_a_phone(browser: Browser, d
     assert window.complaints == []
 
 
+async def test_the_list_of_people_takes_the_focus_on_a_phone_and_gives_it_back(browser: Browser, demo: Demo) -> None:
+    context = await browser.new_context(viewport=PHONE)
+    window = Window(await context.new_page())
+    await window.page.goto(demo.link("demo-student"))
+    await window.is_connected()
+    toggle = window.page.locator("#people-toggle")
+    await toggle.click()
+    await expect(window.page.get_by_role("button", name="Close the list of people")).to_be_focused()
+    await window.page.keyboard.press("Escape")
+    await expect(window.people).to_be_hidden()
+    await expect(toggle).to_be_focused()
+    assert window.complaints == []
+
+
 async def test_a_script_in_a_message_is_text(windows: tuple[Window, Window]) -> None:
     teacher, student = windows
     await student.say("<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>")
