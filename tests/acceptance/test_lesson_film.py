@@ -11,11 +11,11 @@ from typing import Any
 import aiohttp
 import av
 import pytest
-from playwright.async_api import Dialog, Locator, Route, expect
+from playwright.async_api import Dialog, Route, expect
 
 from tests.acceptance.lessons import rest, until
-from tests.acceptance.videos import SECONDS, SMALL, STUDENT, TEACHER, Class, Gather, Viewer
-from tests.conftest import StartServer
+from tests.acceptance.windows import SMALL, STUDENT, TEACHER, Class, Gather, Window
+from tests.support.recorder import WAIT_SECONDS
 
 #: One browser, one server and one loop for all; each test has a lesson and windows of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -25,7 +25,7 @@ UPLOADS = re.compile(r"/uploads/[0-9a-f-]+$")
 
 async def recordings(lesson: Class) -> list[dict[str, Any]]:
     path = f"/sessions/{lesson.room_name}/recordings"
-    answer = await rest(lesson.servers[0].url, "GET", path, token=await lesson.token(TEACHER))
+    answer = await lesson.call("GET", path)
     assert answer.status == 200, answer
     found: list[dict[str, Any]] = answer.body
     return found
@@ -43,7 +43,7 @@ async def come_to(lesson: Class, *expected: str) -> None:
         seen[:] = await states(lesson)
         return seen == sorted(expected)
 
-    await until(are, f"the recordings are {sorted(expected)}", SECONDS, seen=lambda: repr(seen))
+    await until(are, f"the recordings are {sorted(expected)}", seen=lambda: repr(seen))
 
 
 def watched(film: bytes) -> tuple[list[bytes], int]:
@@ -56,21 +56,14 @@ def watched(film: bytes) -> tuple[list[bytes], int]:
     return pictures, max(abs(value) for frame in frames for value in array("h", bytes(frame.planes[0])))
 
 
-async def dialog_of(viewer: Viewer) -> Locator:
-    dialog = viewer.page.get_by_role("dialog", name="Recordings")
-    if not await dialog.is_visible():
-        await viewer.page.get_by_role("button", name="Recordings", exact=True).click()
-    return dialog
-
-
-async def press(viewer: Viewer, button: str) -> None:
+async def press(viewer: Window, button: str) -> None:
     """Start or stop it as the host does."""
-    dialog = await dialog_of(viewer)
+    dialog = await viewer.recordings()
     await dialog.get_by_role("button", name=button).click()
     await viewer.page.keyboard.press("Escape")
 
 
-async def begun(viewer: Viewer) -> list[str]:
+async def begun(viewer: Window) -> list[str]:
     """The films that this browser is sending."""
     paths: list[str] = await viewer.page.evaluate(
         "Object.keys(JSON.parse(localStorage.getItem('encounters.recording') ?? '{}'))"
@@ -78,7 +71,7 @@ async def begun(viewer: Viewer) -> list[str]:
     return paths
 
 
-async def sends(lesson: Class, viewer: Viewer, *, more_than: int = 60_000, not_yet: tuple[str, ...] = ()) -> str:
+async def sends(lesson: Class, viewer: Window, *, more_than: int = 60_000, not_yet: tuple[str, ...] = ()) -> str:
     """Wait until that much of a film has come from the window; its path."""
     url, token = lesson.servers[0].url, await lesson.token(TEACHER)
     found: list[str] = []
@@ -90,23 +83,23 @@ async def sends(lesson: Class, viewer: Viewer, *, more_than: int = 60_000, not_y
                 found[:] = [path]
         return bool(found)
 
-    await until(come, "some of the film has come", SECONDS)
+    await until(come, "some of the film has come")
     return found[0]
 
 
 async def record(lesson: Class, *, more_than: int = 60_000) -> str:
     """Have the host's first window record; the path of the film."""
-    await press(lesson.viewers[0], "Start recording")
-    return await sends(lesson, lesson.viewers[0], more_than=more_than)
+    await press(lesson.windows[0], "Start recording")
+    return await sends(lesson, lesson.windows[0], more_than=more_than)
 
 
-async def in_the_video(lesson: Class) -> Viewer:
+async def in_the_video(lesson: Class) -> Window:
     teacher = await lesson.enter(TEACHER)
     await teacher.join_video()
     return teacher
 
 
-def agree_to_leave(viewer: Viewer) -> list[str]:
+def agree_to_leave(viewer: Window) -> list[str]:
     """Say yes whenever the page asks whether to leave it; what it asked."""
     asked: list[str] = []
 
@@ -140,12 +133,11 @@ async def test_nothing_is_recorded_where_no_page_would_record_it(gather: Gather)
     lesson = await gather()
     teacher = await lesson.enter(TEACHER)
     await press(teacher, "Start recording")
-    dialog = await dialog_of(teacher)
+    dialog = await teacher.recordings()
     await expect(dialog.locator("#recordings-problem")).to_contain_text("Join the video to record")
     assert await recordings(lesson) == []
     # An app of theirs may start one: then it is said what is missing.
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
-    await rest(url, "POST", f"/sessions/{lesson.room_name}/start-recording", token=token)
+    await lesson.call("POST", f"/sessions/{lesson.room_name}/start-recording")
     await expect(dialog.locator("#film")).to_contain_text("This page does not record")
     await teacher.page.keyboard.press("Escape")
     await teacher.join_video()
@@ -160,7 +152,9 @@ async def test_a_browser_that_cannot_record_stops_the_recording_and_says_so(gath
     await press(teacher, "Start recording")
     await expect(teacher.page.locator("#toasts")).to_contain_text("The recording was stopped: No encoder.")
     await expect(teacher.page.locator("#recording")).to_be_hidden()
-    await expect((await dialog_of(teacher)).locator("#film")).to_contain_text("The recording was stopped: No encoder.")
+    await expect((await teacher.recordings()).locator("#film")).to_contain_text(
+        "The recording was stopped: No encoder."
+    )
     assert await states(lesson) == ["processing"]
 
 
@@ -184,7 +178,7 @@ async def test_a_film_that_has_all_the_bytes_it_may_have_goes_on_in_another_part
         found = await states(lesson)
         return "completed" in found and "recording" in found
 
-    await until(parts, "one part can be watched, and it goes on", SECONDS)
+    await until(parts, "one part can be watched, and it goes on")
     assert "failed" not in await states(lesson)
     teacher.forget_the_network()  # its pieces are large beside the limit: one of them was cut off
 
@@ -239,7 +233,7 @@ async def test_after_the_stop_the_page_is_not_left_unasked_until_all_is_sent(gat
 
     teacher.page.on("dialog", stay)
     await teacher.page.evaluate("setTimeout(() => location.assign('/'))")
-    assert await asyncio.wait_for(asked, SECONDS) == "beforeunload"
+    assert await asyncio.wait_for(asked, WAIT_SECONDS) == "beforeunload"
     gate.set()
     await come_to(lesson, "completed")
     await expect(teacher.page.locator("#film")).to_be_hidden()
@@ -267,7 +261,7 @@ async def test_who_leaves_the_lesson_stops_the_recording_and_sends_the_rest(gath
     await expect(student.page.locator("#recording")).to_be_visible()
     await teacher.page.get_by_role("button", name="Leave the lesson").click()
     await expect(student.page.locator("#recording")).to_be_hidden()
-    await expect(teacher.page.locator("#entry")).to_be_visible(timeout=15_000)
+    await expect(teacher.page.locator("#entry")).to_be_visible()
     await come_to(lesson, "completed")
 
 
@@ -306,8 +300,7 @@ async def test_a_browser_that_wants_a_click_first_is_clicked_before_it_records(g
     teacher = await lesson.enter(TEACHER, script=SMALL + unheard)
     await teacher.join_video()
     await teacher.page.evaluate("window.clicked = false")  # as after a reload
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
-    await rest(url, "POST", f"/sessions/{lesson.room_name}/start-recording", token=token)
+    await lesson.call("POST", f"/sessions/{lesson.room_name}/start-recording")
     await expect(teacher.page.locator("#toasts")).to_contain_text("Click anywhere in this page")
     await teacher.page.locator("#lesson-title").click()
     await sends(lesson, teacher)
@@ -316,21 +309,20 @@ async def test_a_browser_that_wants_a_click_first_is_clicked_before_it_records(g
 async def test_a_recording_that_is_stopped_elsewhere_ends_the_film_too(gather: Gather) -> None:
     lesson = await gather()
     teacher = await in_the_video(lesson)
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
     await record(lesson)
-    stopped = await rest(url, "POST", f"/sessions/{lesson.room_name}/stop-recording?end=false", token=token)
+    stopped = await lesson.call("POST", f"/sessions/{lesson.room_name}/stop-recording?end=false")
     assert stopped.status == 200, stopped
     await come_to(lesson, "completed")
     assert await begun(teacher) == []
 
 
-async def test_the_film_goes_on_when_the_server_was_away(gather: Gather, start_server: StartServer) -> None:
+async def test_the_film_goes_on_when_the_server_was_away(gather: Gather) -> None:
     lesson = await gather(workers=1)
     teacher = await in_the_video(lesson)
     path = await record(lesson)
     assert await lesson.servers[0].stop() == 0
     await expect(teacher.page.locator("#connection")).not_to_have_text("Connected")
-    await start_server("--demo", PORT=str(lesson.servers[0].port))
+    await lesson.servers[0].start()
     await teacher.is_connected()
     assert await sends(lesson, teacher, more_than=200_000) == path
     await press(teacher, "Stop recording")

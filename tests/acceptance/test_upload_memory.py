@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what a process 
 MIB = 1024 * 1024
 #: By how much the server may grow, whatever comes.
 MAX_GROWTH = 32 * MIB
-LARGE = 500 * MIB
+LARGE = 200 * MIB
 #: A little less than a document may have.
 DOCUMENT = 24 * MIB
 #: Begins as an MP4, and has no film in it: whoever looks through it is done at once.

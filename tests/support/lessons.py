@@ -14,6 +14,7 @@ from domain.access import Member
 from domain.identity import Identity, Role
 from store import bookings, content, courses, enrollments, files, live_sessions, sessions, users
 from store.database import Pool, connect
+from tests.support.recorder import WAIT_SECONDS
 
 #: The people of a lesson, with those who may do nothing in it.
 ROLES: Final[Mapping[str, Role]] = {
@@ -214,7 +215,7 @@ def member(session_id: UUID, user_id: str, *, is_host: bool | None = None) -> Me
 
 async def until_somebody_waits(pool: Pool, statements: int = 1) -> None:
     """Return once so many statements on this database wait for others' locks."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         while statements > await pool.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         ):
