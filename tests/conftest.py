@@ -11,10 +11,8 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
-from playwright.async_api import Browser, BrowserContext
 
 from tests.support import postgres, tokens
-from tests.support.browsers import chromium
 from tests.support.buckets import BUCKET, ENVIRONMENT, S3Servers
 from tests.support.clients import BOTH_TRANSPORTS, Client
 from tests.support.nginx import Nginx
@@ -317,16 +315,3 @@ def start_nginx(tmp_path: Path) -> Iterator[StartNginx]:
     yield start
     for proxy in proxies:
         proxy.kill()
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """A Chromium of this test's own. One person is one context: ``await browser.new_context()``."""
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-async def context(browser: Browser) -> BrowserContext:
-    """A fresh context, for the test that needs one person."""
-    return await browser.new_context()

@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.acceptance import videos
+from tests.acceptance import windows
 from tests.acceptance.lessons import Lesson, Person, Seat
-from tests.conftest import StartServer
+from tests.support import media
 from tests.support.browsers import chromium
 from tests.support.postgres import Clusters, new_database, run_apart
 from tests.support.redis import RedisServer
@@ -132,6 +132,12 @@ def module_database(clusters: Clusters) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def module_files(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the module's servers keep files: who has a database has its files, too, or is not ready."""
+    return tmp_path_factory.mktemp("files").as_uri()
+
+
+@pytest.fixture(scope="module")
 def pair(module_database: str, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two workers for all tests of the module: nobody stops them. Without limits on events and handshakes."""
     folder = tmp_path_factory.mktemp("pair")
@@ -148,44 +154,45 @@ def server(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def demo(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def demo(module_database: str, module_files: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The demo, on one server for the whole module."""
-    with running(tmp_path_factory.mktemp("demo"), 1, "--demo", DATABASE_URL=module_database, **NO_LIMITS) as (server,):
+    settings = {"DATABASE_URL": module_database, "STORAGE_URL": module_files, **NO_LIMITS}
+    with running(tmp_path_factory.mktemp("demo"), 1, "--demo", **settings) as (server,):
         yield server
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cameras() -> AsyncIterator[Browser]:
     """A browser for the whole module, whose windows have cameras and microphones."""
-    async with chromium(*videos.FLAGS) as browser:
+    async with chromium(*windows.FLAGS) as browser:
         yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def gather(cameras: Browser, demo: Server, start_server: StartServer) -> AsyncIterator[videos.Gather]:
+async def gather(cameras: Browser, demo: Server, start: Start) -> AsyncIterator[windows.Gather]:
     """Has a class: `gather()` on the module's server, or, where a test stops it or sets it up, on its own,
     `gather(workers=2, **settings)`. At the end nothing may have gone wrong in anybody's console."""
-    started: list[videos.Class] = []
+    classes: list[windows.Class] = []
 
-    async def start(workers: int = 0, **settings: str) -> videos.Class:
-        servers = [await start_server("--demo", **settings) for _ in range(workers)] or [demo]
-        started.append(await videos.Class.arrange(servers, cameras))
-        return started[-1]
+    async def have(workers: int = 0, **settings: str) -> windows.Class:
+        servers = await start(workers, "--demo", **settings) if workers else [demo]
+        classes.append(await windows.Class.arrange(servers, cameras))
+        return classes[-1]
 
-    yield start
-    for one in started:
+    yield have
+    for one in classes:
         await one.close()
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of two seconds, `lesson.webm`, as a browser's MediaRecorder writes it. Nobody changes it."""
+    return media.make(tmp_path_factory.mktemp("film") / "lesson.webm", live=True)
 
 
 @pytest.fixture
 def arrange() -> Arrange:
     return Lesson.arrange
-
-
-@pytest.fixture(scope="module")
-def module_files(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Where the module's servers keep files: who has a database has its files, too, or is not ready."""
-    return tmp_path_factory.mktemp("files").as_uri()
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,10 +16,15 @@ from uuid import uuid4
 import aiohttp
 
 from tests.support.clients import Client
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.tokens import mint
 
 POLL_SECONDS = 0.02
-TIMEOUT = aiohttp.ClientTimeout(total=30)
+#: What the way from one client to another counts for, in simplest requests: several processes have their turn in it.
+STEPS = 20
+#: For a token whose end is awaited: longer than an event and its ack take on a machine that does much else.
+SOON_SECONDS = 5.0
+TIMEOUT = aiohttp.ClientTimeout(total=WAIT_SECONDS)
 #: Bookings must not overlap; each lesson of this run has an hour of its own.
 _hours = itertools.count(1)
 
@@ -47,7 +53,7 @@ async def rest(url: str, method: str, path: str, body: Any = None, *, token: str
 async def until(
     condition: Callable[[], bool | Awaitable[bool]],
     what: str,
-    timeout: float = 10.0,
+    timeout: float = WAIT_SECONDS,
     *,
     seen: Callable[[], object] = lambda: "",
 ) -> float:
@@ -64,6 +70,27 @@ async def until(
         await asyncio.sleep(POLL_SECONDS)
 
 
+async def delay(url: str) -> float:
+    """The seconds by which what a server promises may be late on this machine as it is now: half a second, and what a
+    few of the simplest requests take, as each step of the way waits for the processor, too."""
+    slowest = 0.0
+    for _ in range(5):
+        began = time.monotonic()
+        await rest(url, "GET", "/healthz")
+        slowest = max(slowest, time.monotonic() - began)
+    return 0.5 + STEPS * slowest
+
+
+@asynccontextmanager
+async def within(promised: float, url: str) -> AsyncIterator[None]:
+    """What is waited for in the block must come within the promised seconds, and the `delay` of the server at `url`."""
+    allowed = promised + await delay(url)
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    assert took <= allowed, f"it took {took:.2f} s; promised are {promised:g} s, and {allowed:.2f} s on this machine"
+
+
 @dataclass(frozen=True)
 class Person:
     """Somebody with a token that holds for an hour."""
@@ -74,6 +101,12 @@ class Person:
 
     def token(self, **claims: Any) -> str:
         return mint(self.id, self.role, name=self.name, **claims)
+
+    def brief_token(self) -> tuple[str, float]:
+        """A token that expires soon, and when. For a connection that stands already: what takes the start of a program
+        may take longer."""
+        expires = time.time() + SOON_SECONDS
+        return self.token(exp=expires), expires
 
 
 class Lesson:
@@ -213,7 +246,9 @@ class Seat:
 
     async def call(self, event: str, **payload: Any) -> dict[str, Any]:
         """An event of this session, and its ack."""
-        ack: dict[str, Any] = await self.client.call(event, {"sessionId": self.lesson.id, **payload}, timeout=30)
+        ack: dict[str, Any] = await self.client.call(
+            event, {"sessionId": self.lesson.id, **payload}, timeout=WAIT_SECONDS
+        )
         return ack
 
     async def say(self, text: str, **payload: Any) -> dict[str, Any]:
@@ -223,14 +258,14 @@ class Seat:
         message: dict[str, Any] = ack["message"]
         return message
 
-    async def hears(self, event: str, timeout: float = 10.0, **wanted: Any) -> dict[str, Any]:
+    async def hears(self, event: str, timeout: float = WAIT_SECONDS, **wanted: Any) -> dict[str, Any]:
         """Wait for an event with these fields."""
         heard: dict[str, Any] = await self.client.wait_for(
             event, lambda data: all(data.get(name) == value for name, value in wanted.items()), timeout
         )
         return heard
 
-    async def hears_up_to(self, seq: int, timeout: float = 30.0) -> None:
+    async def hears_up_to(self, seq: int, timeout: float = WAIT_SECONDS) -> None:
         """Wait until the event with this `seq` came live."""
         await until(lambda: bool(self.seqs) and self.seqs[-1] >= seq, f"seq {seq}", timeout, seen=lambda: self.seqs)
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from tests.acceptance.conftest import Arrange, Pair, Sit
-from tests.acceptance.lessons import Seat
+from tests.acceptance.lessons import Seat, within
 from tests.support.redis import RedisServer
 
 MESSAGES = 1000
@@ -146,7 +146,8 @@ async def test_typing_ends_by_itself(pair: Pair, arrange: Arrange, sit: Sit) -> 
     teacher = await sit(pair.two.url, lesson, lesson.teacher)
     await student.call("typing", typing=True)
     await teacher.hears("typing", typing=True)
-    await teacher.hears("typing", typing=False, timeout=6.5)
+    async with within(6.0, pair.two.url):
+        await teacher.hears("typing", typing=False)
 
 
 async def test_a_worker_listens_only_to_lessons_that_it_has_members_of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -17,9 +16,10 @@ import pytest
 import socketio
 
 from tests.acceptance.conftest import NO_LIMITS, Arrange, Pair, Sit, Start, check_log
-from tests.acceptance.lessons import Lesson, Person, Seat, rest, until
+from tests.acceptance.lessons import Lesson, Person, Seat, rest, until, within
 from tests.acceptance.wire import NAMESPACE, address, wire
 from tests.support.clients import Client, ConnectRefusedError
+from tests.support.drawings import stroke
 from tests.support.redis import RedisServer
 
 
@@ -36,19 +36,20 @@ async def nothing_commits(dsn: str, lesson: Lesson) -> AsyncIterator[None]:
 
 
 async def test_those_who_come_are_refused_while_those_who_are_here_are_moved(
-    start: Start, arrange: Arrange, sit: Sit
+    module_database: str, start: Start, arrange: Arrange, sit: Sit
 ) -> None:
-    (server,) = await start(1, DRAIN_SECONDS="6", **NO_LIMITS)
-    lesson = await arrange(server.url)
+    (server,) = await start(1, DRAIN_SECONDS="240", **NO_LIMITS)
+    lesson, other = await arrange(server.url), await arrange(server.url)
     seats = [await sit(server.url, lesson, p, transports=[t]) for p, t in _seated(lesson)]
-    async with AsyncExitStack() as lines:
-        # 200 a second are moved: a full server takes a while.
-        for _ in range(400):
-            await lines.enter_async_context(wire(server.url))
+    draws = await sit(server.url, other, other.teacher)
+    # It does not end while something is under way: as long as this test looks.
+    async with nothing_commits(module_database, other):
+        drawing = asyncio.create_task(draws.call("whiteboard", elements=[stroke("under way")]))
+        await until(lambda: _waiting(module_database, 1), "it is under way")
         server.terminate()
         for seat in seats:
             told = await seat.hears("serverDraining")
-            assert 0 <= told["retryAfterMs"] <= 1_500, told
+            assert 0 <= told["retryAfterMs"] <= 60_000, told
 
         refused = await rest(server.url, "GET", "/readyz")
         assert (refused.status, refused.body["status"]) == (503, "draining"), refused
@@ -63,10 +64,11 @@ async def test_those_who_come_are_refused_while_those_who_are_here_are_moved(
             assert handshake.value.status == 503
         # Lessons go on over REST until the very end.
         assert (await lesson.post("by REST", by=lesson.parent)).status == 201
-        assert server.running, "it ended too early for this test to say anything"
+        assert server.running
+    assert (await drawing)["ok"]
     for seat in seats:
         await seat.client.wait_disconnected()
-    assert await server.wait(6) == 0
+    assert await server.wait() == 0
     check_log(server)
 
 
@@ -92,7 +94,7 @@ async def test_what_is_under_way_is_committed_and_acked(
     posted = await posting
     assert posted.status == 201, posted
     assert sorted([*(m["seq"] for m in messages), posted.body["seq"]]) == [1, 2, 3]
-    assert await server.wait(6) == 0
+    assert await server.wait() == 0
     check_log(server)
 
 
@@ -139,7 +141,7 @@ async def test_a_lesson_moves_to_another_worker_without_a_gap(
     assert watcher.texts == acked
     assert seen + seat.seqs == list(range(1, 301))
     assert watcher.came("participantLeft") == [], "they came back within the grace"
-    assert await leaving.wait(6) == 0
+    assert await leaving.wait() == 0
     check_log(leaving)
 
 
@@ -187,14 +189,12 @@ async def test_clients_that_heed_nothing_do_not_keep_it(start: Start, arrange: A
         sid = json.loads((await response.text())[1:])["sid"]
         poll = asyncio.create_task(_poll(http, server.url, sid))
         await sit(server.url, lesson, lesson.teacher)
-        began = time.monotonic()
-        server.terminate()
-        assert await server.wait(10) == 0
-        took = time.monotonic() - began
+        async with within(3.0, server.url):
+            server.terminate()
+            assert await server.wait() == 0
         await poll
     for line in stubborn:
         line.close()
-    assert took < 3 + 0.5, f"it took {took:.1f} s, with DRAIN_SECONDS=3"
 
 
 async def _poll(http: aiohttp.ClientSession, url: str, sid: str) -> None:
@@ -211,12 +211,12 @@ async def test_a_second_signal_hurries_it(start: Start) -> None:
     async with AsyncExitStack() as lines:
         for _ in range(1_000):
             await lines.enter_async_context(wire(server.url))
-        began = time.monotonic()
-        server.terminate()
-        await until(lambda: _is_draining(server.url), "it drains")
-        server.terminate()
-        assert await server.wait(10) == 0
-        assert time.monotonic() - began < 5
+        # Without it, so many are moved in five seconds.
+        async with within(4.0, server.url):
+            server.terminate()
+            await until(lambda: _is_draining(server.url), "it drains")
+            server.terminate()
+            assert await server.wait() == 0
 
 
 async def _is_draining(url: str) -> bool:
@@ -225,9 +225,8 @@ async def _is_draining(url: str) -> bool:
 
 async def test_a_server_without_anybody_ends_at_once(start: Start) -> None:
     (server,) = await start(1)
-    began = time.monotonic()
-    server.terminate()
-    assert await server.wait(5) == 0
-    assert time.monotonic() - began < 1.5
+    async with within(1.0, server.url):
+        server.terminate()
+        assert await server.wait() == 0
     with pytest.raises(ConnectRefusedError):
         await Client.connect(server.url, "x")

@@ -12,11 +12,11 @@ from typing import Any
 import aiohttp
 import av
 import pytest
-from playwright.async_api import Dialog, Locator, Route, expect
+from playwright.async_api import Dialog, Route, expect
 
 from tests.acceptance.lessons import rest, until
-from tests.acceptance.videos import SECONDS, SMALL, STUDENT, TEACHER, Class, Gather, Viewer
-from tests.conftest import StartServer
+from tests.acceptance.windows import SMALL, STUDENT, TEACHER, Class, Gather, Window
+from tests.support.recorder import WAIT_SECONDS
 
 #: One browser, one server and one loop for all; each test has a lesson and windows of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -41,7 +41,7 @@ KEPT_TO = """
 
 async def recordings(lesson: Class) -> list[dict[str, Any]]:
     path = f"/sessions/{lesson.room_name}/recordings"
-    answer = await rest(lesson.servers[0].url, "GET", path, token=await lesson.token(TEACHER))
+    answer = await lesson.call("GET", path)
     assert answer.status == 200, answer
     found: list[dict[str, Any]] = answer.body
     return found
@@ -59,7 +59,7 @@ async def come_to(lesson: Class, *expected: str) -> None:
         seen[:] = await states(lesson)
         return seen == sorted(expected)
 
-    await until(are, f"the recordings are {sorted(expected)}", SECONDS, seen=lambda: repr(seen))
+    await until(are, f"the recordings are {sorted(expected)}", seen=lambda: repr(seen))
 
 
 def watched(film: bytes) -> tuple[list[bytes], int]:
@@ -72,21 +72,14 @@ def watched(film: bytes) -> tuple[list[bytes], int]:
     return pictures, max(abs(value) for frame in frames for value in array("h", bytes(frame.planes[0])))
 
 
-async def dialog_of(viewer: Viewer) -> Locator:
-    dialog = viewer.page.get_by_role("dialog", name="Recordings")
-    if not await dialog.is_visible():
-        await viewer.page.get_by_role("button", name="Recordings", exact=True).click()
-    return dialog
-
-
-async def press(viewer: Viewer, button: str) -> None:
+async def press(viewer: Window, button: str) -> None:
     """Start or stop it as the host does."""
-    dialog = await dialog_of(viewer)
+    dialog = await viewer.recordings()
     await dialog.get_by_role("button", name=button).click()
     await viewer.page.keyboard.press("Escape")
 
 
-async def begun(viewer: Viewer) -> list[str]:
+async def begun(viewer: Window) -> list[str]:
     """The films that this browser is sending."""
     paths: list[str] = await viewer.page.evaluate(
         "Object.keys(JSON.parse(localStorage.getItem('encounters.recording') ?? '{}'))"
@@ -94,7 +87,7 @@ async def begun(viewer: Viewer) -> list[str]:
     return paths
 
 
-async def sends(lesson: Class, viewer: Viewer, *, more_than: int = 60_000, not_yet: tuple[str, ...] = ()) -> str:
+async def sends(lesson: Class, viewer: Window, *, more_than: int = 60_000, not_yet: tuple[str, ...] = ()) -> str:
     """Wait until that much of a film has come from the window; its path."""
     url, token = lesson.servers[0].url, await lesson.token(TEACHER)
     found: list[str] = []
@@ -106,23 +99,23 @@ async def sends(lesson: Class, viewer: Viewer, *, more_than: int = 60_000, not_y
                 found[:] = [path]
         return bool(found)
 
-    await until(come, "some of the film has come", SECONDS)
+    await until(come, "some of the film has come")
     return found[0]
 
 
 async def record(lesson: Class, *, more_than: int = 60_000) -> str:
     """Have the host's first window record; the path of the film."""
-    await press(lesson.viewers[0], "Start recording")
-    return await sends(lesson, lesson.viewers[0], more_than=more_than)
+    await press(lesson.windows[0], "Start recording")
+    return await sends(lesson, lesson.windows[0], more_than=more_than)
 
 
-async def in_the_video(lesson: Class) -> Viewer:
+async def in_the_video(lesson: Class) -> Window:
     teacher = await lesson.enter(TEACHER)
     await teacher.join_video()
     return teacher
 
 
-def agree_to_leave(viewer: Viewer) -> list[str]:
+def agree_to_leave(viewer: Window) -> list[str]:
     """Say yes whenever the page asks whether to leave it; what it asked."""
     asked: list[str] = []
 
@@ -156,12 +149,11 @@ async def test_nothing_is_recorded_where_no_page_would_record_it(gather: Gather)
     lesson = await gather()
     teacher = await lesson.enter(TEACHER)
     await press(teacher, "Start recording")
-    dialog = await dialog_of(teacher)
+    dialog = await teacher.recordings()
     await expect(dialog.locator("#recordings-problem")).to_contain_text("Join the video to record")
     assert await recordings(lesson) == []
     # An app of theirs may start one: then it is said what is missing.
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
-    await rest(url, "POST", f"/sessions/{lesson.room_name}/start-recording", token=token)
+    await lesson.call("POST", f"/sessions/{lesson.room_name}/start-recording")
     await expect(dialog.locator("#film")).to_contain_text("This page does not record")
     await teacher.page.keyboard.press("Escape")
     await teacher.join_video()
@@ -176,7 +168,9 @@ async def test_a_browser_that_cannot_record_stops_the_recording_and_says_so(gath
     await press(teacher, "Start recording")
     await expect(teacher.page.locator("#toasts")).to_contain_text("The recording was stopped: No encoder.")
     await expect(teacher.page.locator("#recording")).to_be_hidden()
-    await expect((await dialog_of(teacher)).locator("#film")).to_contain_text("The recording was stopped: No encoder.")
+    await expect((await teacher.recordings()).locator("#film")).to_contain_text(
+        "The recording was stopped: No encoder."
+    )
     assert await states(lesson) == ["processing"]
 
 
@@ -200,7 +194,7 @@ async def test_a_film_that_has_all_the_bytes_it_may_have_goes_on_in_another_part
         found = await states(lesson)
         return "completed" in found and "recording" in found
 
-    await until(parts, "one part can be watched, and it goes on", SECONDS)
+    await until(parts, "one part can be watched, and it goes on")
     assert "failed" not in await states(lesson)
     teacher.forget_the_network()  # its pieces are large beside the limit: one of them was cut off
 
@@ -255,7 +249,7 @@ async def test_after_the_stop_the_page_is_not_left_unasked_until_all_is_sent(gat
 
     teacher.page.on("dialog", stay)
     await teacher.page.evaluate("setTimeout(() => location.assign('/'))")
-    assert await asyncio.wait_for(asked, SECONDS) == "beforeunload"
+    assert await asyncio.wait_for(asked, WAIT_SECONDS) == "beforeunload"
     gate.set()
     await come_to(lesson, "completed")
     await expect(teacher.page.locator("#film")).to_be_hidden()
@@ -276,7 +270,7 @@ async def test_a_tab_closed_right_after_the_stop_costs_nothing_of_what_came(gath
     assert await states(lesson) == ["completed"], "what was stopped does not start again"
 
 
-async def with_bounds(viewer: Viewer, **bounds: int) -> None:
+async def with_bounds(viewer: Window, **bounds: int) -> None:
     """Have the page take other bounds of what waits to be sent: the real ones take minutes to reach."""
     source = await asyncio.to_thread((STATIC / "recorder.js").read_text)
     for name, most in bounds.items():
@@ -304,9 +298,9 @@ async def test_what_waited_in_a_tab_that_was_closed_is_sent_by_the_next(gather: 
         kept[0] = await teacher.page.evaluate(KEPT_TO, path)
         return kept[0] > had + 100_000
 
-    await until(waits, "some of the film waits", SECONDS, seen=lambda: kept)
+    await until(waits, "some of the film waits", seen=lambda: kept)
     await expect(teacher.page.locator("#film")).to_contain_text(
-        re.compile("The recording goes on, and waits to be sent: .* to go"), timeout=SECONDS * 1_000
+        re.compile("The recording goes on, and waits to be sent: .* to go")
     )
     await teacher.page.close()
     teacher.forget_the_network()
@@ -333,11 +327,11 @@ async def test_a_page_in_which_too_much_waits_stops_recording_says_so_and_goes_o
     await teacher.page.route(UPLOADS, lambda route: route.abort())
     film, toasts = teacher.page.locator("#film"), teacher.page.locator("#toasts")
     halted = "Nothing more is recorded until the server can be reached"
-    await expect(toasts).to_contain_text(halted, timeout=3 * SECONDS * 1_000)
+    await expect(toasts).to_contain_text(halted, timeout=3 * WAIT_SECONDS * 1_000)
     await expect(film).to_contain_text(halted)
     assert await begun(teacher) == [first]
     await teacher.page.unroute(UPLOADS)
-    await expect(toasts).to_contain_text("The lesson is recorded again.", timeout=SECONDS * 1_000)
+    await expect(toasts).to_contain_text("The lesson is recorded again.")
     await sends(lesson, teacher, not_yet=(first,))
     await expect(film).to_have_text("")
     await come_to(lesson, "completed", "recording")
@@ -359,13 +353,13 @@ async def test_no_file_is_asked_for_while_a_film_is_on_its_way(gather: Gather) -
     await teacher.page.route(UPLOADS, wait)
     await press(teacher, "Stop recording")
     for viewer in (teacher, elsewhere):
-        dialog = await dialog_of(viewer)
+        dialog = await viewer.recordings()
         await expect(dialog).to_contain_text("Is being sent")
         await expect(dialog.get_by_role("button", name="Send the file of")).to_have_count(0)
     gate.set()
     await come_to(lesson, "completed")
     for viewer in (teacher, elsewhere):
-        await expect((await dialog_of(viewer)).get_by_role("button", name="Watch")).to_be_visible()
+        await expect((await viewer.recordings()).get_by_role("button", name="Watch")).to_be_visible()
 
 
 async def test_who_leaves_the_lesson_stops_the_recording_and_sends_the_rest(gather: Gather) -> None:
@@ -375,7 +369,7 @@ async def test_who_leaves_the_lesson_stops_the_recording_and_sends_the_rest(gath
     await expect(student.page.locator("#recording")).to_be_visible()
     await teacher.page.get_by_role("button", name="Leave the lesson").click()
     await expect(student.page.locator("#recording")).to_be_hidden()
-    await expect(teacher.page.locator("#entry")).to_be_visible(timeout=15_000)
+    await expect(teacher.page.locator("#entry")).to_be_visible()
     await come_to(lesson, "completed")
 
 
@@ -414,8 +408,7 @@ async def test_a_browser_that_wants_a_click_first_is_clicked_before_it_records(g
     teacher = await lesson.enter(TEACHER, script=SMALL + unheard)
     await teacher.join_video()
     await teacher.page.evaluate("window.clicked = false")  # as after a reload
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
-    await rest(url, "POST", f"/sessions/{lesson.room_name}/start-recording", token=token)
+    await lesson.call("POST", f"/sessions/{lesson.room_name}/start-recording")
     await expect(teacher.page.locator("#toasts")).to_contain_text("Click anywhere in this page")
     await teacher.page.locator("#lesson-title").click()
     await sends(lesson, teacher)
@@ -443,21 +436,20 @@ async def test_a_browser_that_can_play_no_sound_says_that_the_film_has_none(gath
 async def test_a_recording_that_is_stopped_elsewhere_ends_the_film_too(gather: Gather) -> None:
     lesson = await gather()
     teacher = await in_the_video(lesson)
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
     await record(lesson)
-    stopped = await rest(url, "POST", f"/sessions/{lesson.room_name}/stop-recording?end=false", token=token)
+    stopped = await lesson.call("POST", f"/sessions/{lesson.room_name}/stop-recording?end=false")
     assert stopped.status == 200, stopped
     await come_to(lesson, "completed")
     assert await begun(teacher) == []
 
 
-async def test_the_film_goes_on_when_the_server_was_away(gather: Gather, start_server: StartServer) -> None:
+async def test_the_film_goes_on_when_the_server_was_away(gather: Gather) -> None:
     lesson = await gather(workers=1)
     teacher = await in_the_video(lesson)
     path = await record(lesson)
     assert await lesson.servers[0].stop() == 0
     await expect(teacher.page.locator("#connection")).not_to_have_text("Connected")
-    await start_server("--demo", PORT=str(lesson.servers[0].port))
+    await lesson.servers[0].start()
     await teacher.is_connected()
     assert await sends(lesson, teacher, more_than=200_000) == path
     await press(teacher, "Stop recording")

@@ -15,9 +15,10 @@ import aiohttp
 import pytest
 
 from tests.acceptance.conftest import NO_LIMITS, Arrange, Sit, Start, running
-from tests.acceptance.lessons import Lesson, Person, Seat, until
+from tests.acceptance.lessons import Lesson, Person, Seat, delay, until
 from tests.acceptance.wire import NAMESPACE, Poll, Wire, address, event, packet, wire
 from tests.support.clients import Client, ConnectRefusedError
+from tests.support.recorder import WAIT_SECONDS
 from tests.support.servers import Server
 
 FRAME_BYTES = 65_536
@@ -26,6 +27,8 @@ BURST = 60
 PER_SECOND = 20
 #: What the kernel takes for a socket that is not read, on both ends of loopback.
 KERNEL_BYTES = 12 * 1024 * 1024
+#: At once from one address: so many that the bucket cannot refill as fast, however busy the machine is.
+HANDSHAKES = 200
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ async def test_beyond_the_burst_events_are_refused_until_it_has_refilled(
             await asyncio.sleep(0.1)
             return bool((await line.call("markRead", {"sessionId": lesson.id, "seq": 1}))["ok"])
 
-        await until(may_again, "the bucket refills", 3)
+        await until(may_again, "the bucket refills")
     # Only what was acked was sent, and others hear it and may speak all the while.
     await teacher.hears_up_to(len(taken))
     assert [m["text"] for m in await lesson.history()] == [ack["message"]["text"] for ack in taken]
@@ -170,7 +173,7 @@ async def test_the_eleventh_connection_of_a_person_is_refused(server: Server, ar
             return False
         return True
 
-    await until(may_again, "one was free", 3)
+    await until(may_again, "one was free")
 
 
 async def test_a_polling_connection_that_ends_while_it_connects_is_not_counted(
@@ -200,20 +203,22 @@ async def test_an_address_that_shakes_hands_too_often_gets_429_and_others_do_not
             return response
 
     async with aiohttp.ClientSession() as http:
-        answers = await asyncio.gather(*(shake(http, "203.0.113.7") for _ in range(60)))
+        started = time.monotonic()
+        answers = await asyncio.gather(*(shake(http, "203.0.113.7") for _ in range(HANDSHAKES)))
+        took = time.monotonic() - started
         statuses = [answer.status for answer in answers]
-        assert 20 <= statuses.count(200) <= 40, statuses
-        assert statuses.count(429) == 60 - statuses.count(200), statuses
+        assert PER_SECOND <= statuses.count(200) <= PER_SECOND + PER_SECOND * took + 1, (statuses, took)
+        assert statuses.count(429) == HANDSHAKES - statuses.count(200), statuses
         refused = next(answer for answer in answers if answer.status == 429)
         assert int(refused.headers["Retry-After"]) >= 1
         assert refused.content_type == "application/json"
         assert (await shake(http, "203.0.113.8")).status == 200
         # A WebSocket handshake is one, too: asked for in the midst of others, as the bucket refills meanwhile.
-        others = [asyncio.create_task(shake(http, "203.0.113.7")) for _ in range(30)]
+        others = [asyncio.create_task(shake(http, "203.0.113.7")) for _ in range(HANDSHAKES // 2)]
         upgrades = await asyncio.gather(
             *(
                 http.ws_connect(address(server.url, "websocket"), headers={"X-Forwarded-For": "203.0.113.7"})
-                for _ in range(60)
+                for _ in range(HANDSHAKES)
             ),
             return_exceptions=True,
         )
@@ -225,7 +230,7 @@ async def test_an_address_that_shakes_hands_too_often_gets_429_and_others_do_not
             await asyncio.sleep(0.1)
             return (await shake(http, "203.0.113.7")).status == 200
 
-        await until(may_again, "the bucket refills", 3)
+        await until(may_again, "the bucket refills")
 
 
 # Those who do not read
@@ -260,7 +265,7 @@ async def test_a_websocket_that_is_not_read_is_cut_and_nobody_else_notices(
     last = (await teacher.say("the end"))["seq"]
     await listener.hears_up_to(last)
     assert listener.seqs == list(range(1, last + 1))
-    assert slowest < 2.0, f"others waited {slowest:.1f} s"
+    assert slowest < 2.0 + await delay(open_server.url), f"others waited {slowest:.1f} s"
     await teacher.hears("participantLeft", userId=lesson.student.id)
 
 
@@ -279,7 +284,7 @@ def _join_and_never_read(server: Server, lesson: Lesson, person: Person) -> sock
     where = urlsplit(server.url)
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
-    line.settimeout(10)
+    line.settimeout(WAIT_SECONDS)
     line.connect((where.hostname, where.port))
     request = (
         f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {where.netloc}\r\nUpgrade: websocket\r\n"
@@ -327,7 +332,7 @@ async def test_a_polling_client_that_does_not_poll_is_cut(open_server: Server, a
         async def is_gone() -> bool:
             return (await poll.post("3"))[0] == 400
 
-        await until(is_gone, "it is cut", 3)
+        await until(is_gone, "it is cut")
 
 
 # What makes no sense

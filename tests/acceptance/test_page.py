@@ -2,101 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Error, Locator, Page, ViewportSize, expect
+import pytest_asyncio
+from playwright.async_api import Browser, expect
 
 from store import visits
 from store.database import Pool
 from store.visits import Change
-from tests.conftest import StartServer
+from tests.acceptance.windows import PARENT, PHONE, STUDENT, TEACHER, Class, Gather, Window
 from tests.support.lessons import database_pool
 from tests.support.servers import Server
 
-PHONE = ViewportSize(width=360, height=740)
+#: One browser, one server and one loop for all; each test has a lesson and windows of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@dataclass(frozen=True)
-class Demo:
-    """A running demo and its lesson."""
-
-    server: Server
-    room_name: str
-
-    def link(self, user_id: str) -> str:
-        """As the command line prints it."""
-        return f"{self.server.url}/?as={user_id}&session={self.room_name}"
+@pytest_asyncio.fixture(loop_scope="module")
+async def lesson(gather: Gather) -> Class:
+    """A lesson that nobody is in yet."""
+    return await gather()
 
 
-@pytest.fixture
-async def demo(start_server: StartServer) -> Demo:
-    server = await start_server("--demo")
-    async with aiohttp.ClientSession() as http, http.get(f"{server.url}/demo") as response:
-        lesson = (await response.json())["lessons"][0]
-    return Demo(server, lesson["room_name"])
-
-
-class Window:
-    """One person's window. At the end nothing may have gone wrong in its console."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        page.on("pageerror", self._note_error)
-        page.on("console", self._note_message)
-
-    def _note_error(self, error: Error) -> None:
-        self.complaints.append(str(error))
-
-    def _note_message(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self.complaints.append(message.text)
-
-    @property
-    def messages(self) -> Locator:
-        return self.page.locator("#messages")
-
-    @property
-    def people(self) -> Locator:
-        return self.page.locator("#people-list")
-
-    async def say(self, text: str) -> None:
-        await self.page.get_by_label("Your message").fill(text)
-        await self.page.keyboard.press("Enter")
-
-    async def is_connected(self) -> None:
-        await expect(self.page.locator("#connection")).to_have_text("Connected", timeout=15_000)
-
-    def forget_the_network(self) -> None:
-        """That the server was away is news for the console."""
-        network = ("Failed to load resource", "WebSocket connection to", "WebSocket is already in CLOSING")
-        self.complaints[:] = [said for said in self.complaints if not said.startswith(network)]
-
-    async def texts(self) -> list[str]:
-        """The messages' texts, as far as they are those of a test: from `<` to `>`."""
-        return re.findall(r"<[^<>]*>", await self.messages.inner_text())
-
-
-@pytest.fixture
-async def windows(browser: Browser, demo: Demo) -> AsyncIterator[tuple[Window, Window]]:
+@pytest_asyncio.fixture(loop_scope="module")
+async def windows(lesson: Class) -> tuple[Window, Window]:
     """The teacher's and the student's, in the lesson."""
-    pair = []
-    for user_id in ("demo-teacher", "demo-student"):
-        context = await browser.new_context()
-        window = Window(await context.new_page())
-        await window.page.goto(demo.link(user_id))
-        await window.is_connected()
-        pair.append(window)
-    teacher, student = pair
-    yield teacher, student
-    assert teacher.complaints == []
-    assert student.complaints == []
+    return await both(lesson)
+
+
+async def both(lesson: Class) -> tuple[Window, Window]:
+    teacher, student = await asyncio.gather(lesson.enter(TEACHER), lesson.enter(STUDENT))
+    return teacher, student
 
 
 async def test_two_windows_talk_both_ways_and_see_each_other(windows: tuple[Window, Window]) -> None:
@@ -131,19 +72,19 @@ async def test_a_person_who_leaves_is_gone_from_the_list(windows: tuple[Window, 
     teacher, student = windows
     await expect(teacher.people).to_contain_text("Leo Brandt")
     await student.page.close()
-    await expect(teacher.people).not_to_contain_text("Leo Brandt", timeout=15_000)
+    await expect(teacher.people).not_to_contain_text("Leo Brandt")
 
 
-async def test_what_was_missed_while_the_server_was_away_arrives_in_order(
-    windows: tuple[Window, Window], demo: Demo, start_server: StartServer
-) -> None:
+async def test_what_was_missed_while_the_server_was_away_arrives_in_order(gather: Gather) -> None:
+    lesson = await gather(workers=1)
+    [server], windows = lesson.servers, await both(lesson)
     teacher, student = windows
     await teacher.say("<one>")
     await expect(student.messages).to_contain_text("<one>")
-    assert await demo.server.stop() == 0
+    assert await server.stop() == 0
     await expect(student.page.locator("#connection")).not_to_have_text("Connected")
     await student.say("<two, typed offline>")
-    await start_server("--demo", PORT=str(demo.server.port))
+    await server.start()
     for window in windows:
         await window.is_connected()
     await expect(teacher.messages).to_contain_text("<two, typed offline>")
@@ -242,13 +183,13 @@ async def test_the_host_mutes_the_chat_and_slows_it_down(windows: tuple[Window, 
     await expect(teacher.messages).to_contain_text("<two>")
 
 
-async def test_who_waits_is_let_in_by_the_host(windows: tuple[Window, Window], browser: Browser, demo: Demo) -> None:
+async def test_who_waits_is_let_in_by_the_host(windows: tuple[Window, Window], lesson: Class) -> None:
     teacher, _ = windows
     await teacher.page.get_by_role("button", name="Settings of the lesson").click()
     await teacher.page.get_by_label("Waiting room").check()
     await teacher.page.keyboard.press("Escape")
-    parent = Window(await (await browser.new_context(viewport=PHONE)).new_page())
-    await parent.page.goto(demo.link("demo-parent"))
+    parent = await lesson.enter(PARENT, comes_in=False)
+    await parent.page.set_viewport_size(PHONE)
     await expect(parent.page.locator("#notice")).to_contain_text("The host will let you in")
     await expect(teacher.people).not_to_contain_text("Nina")
     await teacher.page.get_by_role("button", name="Let Nina Brandt in").click()
@@ -258,18 +199,15 @@ async def test_who_waits_is_let_in_by_the_host(windows: tuple[Window, Window], b
     await expect(teacher.page.locator("#waiting")).to_be_hidden()
     await parent.say("<thank you>")
     await expect(teacher.messages).to_contain_text("<thank you>")
-    assert parent.complaints == []
 
 
-async def test_who_is_turned_away_is_told_so_and_may_ask_again(
-    windows: tuple[Window, Window], browser: Browser, demo: Demo
-) -> None:
+async def test_who_is_turned_away_is_told_so_and_may_ask_again(windows: tuple[Window, Window], lesson: Class) -> None:
     teacher, _ = windows
     await teacher.page.get_by_role("button", name="Settings of the lesson").click()
     await teacher.page.get_by_label("Waiting room").check()
     await teacher.page.keyboard.press("Escape")
-    parent = Window(await (await browser.new_context(viewport=PHONE)).new_page())
-    await parent.page.goto(demo.link("demo-parent"))
+    parent = await lesson.enter(PARENT, comes_in=False)
+    await parent.page.set_viewport_size(PHONE)
     notice = parent.page.locator("#notice")
     await expect(notice).to_contain_text("The host will let you in")
     await teacher.page.get_by_role("button", name="Turn Nina Brandt away").click()
@@ -280,20 +218,17 @@ async def test_who_is_turned_away_is_told_so_and_may_ask_again(
     await teacher.page.get_by_role("button", name="Let Nina Brandt in").click()
     await parent.is_connected()
     await expect(teacher.people).to_contain_text("Nina Brandt")
-    assert parent.complaints == []
 
 
-async def test_the_chat_is_there_after_more_was_missed_than_a_rejoin_brings(
-    windows: tuple[Window, Window], demo: Demo, start_server: StartServer
-) -> None:
+async def test_the_chat_is_there_after_more_was_missed_than_a_rejoin_brings(gather: Gather, demo: Server) -> None:
+    lesson = await gather(workers=1)
+    [server], windows = lesson.servers, await both(lesson)
     teacher, student = windows
     await teacher.say("<before the break>")
     await expect(student.messages).to_contain_text("<before the break>")
-    assert await demo.server.stop() == 0
-    other = await start_server("--demo")
-    await react(other, demo.room_name, times=601)
-    assert await other.stop() == 0
-    await start_server("--demo", PORT=str(demo.server.port))
+    assert await server.stop() == 0
+    await react(demo, lesson.room_name, times=601)
+    await server.start()
     for window in windows:
         await window.is_connected()
         await expect(window.messages).to_contain_text("<before the break>")
@@ -313,43 +248,34 @@ async def react(server: Server, room_name: str, *, times: int) -> None:
             await http.request("PUT" if turn % 2 == 0 else "DELETE", path, headers=headers)
 
 
-async def test_a_large_class_is_counted_and_named_when_asked_for(
-    windows: tuple[Window, Window], browser: Browser, demo: Demo, start_server: StartServer, database: str
-) -> None:
+async def test_a_large_class_is_counted_and_named_when_asked_for(lesson: Class, module_database: str) -> None:
+    async with database_pool(module_database) as pool:
+        await be_there(pool, lesson, people=1_200)
+    parent, windows = await lesson.enter(PARENT), await both(lesson)
     teacher, student = windows
-    assert await demo.server.stop() == 0
-    async with database_pool(database) as pool:
-        await be_there(pool, people=1_200)
-        await start_server("--demo", PORT=str(demo.server.port))
-        parent = Window(await (await browser.new_context()).new_page())
-        await parent.page.goto(demo.link("demo-parent"))
-        await parent.is_connected()
-        for window in windows:
-            await window.page.reload()
-            await window.is_connected()
-        headings = [window.page.locator("#people-heading") for window in windows]
-        for window, heading in zip(windows, headings, strict=True):
-            await expect(heading).to_have_text("In the room · 500 of 1,203")
-            await expect(window.people.locator("li").first).to_contain_text("Maya Okafor")
-            await expect(window.people).not_to_contain_text("Person 1200")
-            await expect(window.people).not_to_contain_text("Nina Brandt")
-        await student.page.get_by_role("button", name="Show all").click()
-        await expect(headings[1]).to_have_text("In the room · 1,203")
-        await expect(student.people.locator("li")).to_have_count(1_203)
-        await expect(student.people).to_contain_text("Person 1200")
-        await expect(student.page.get_by_role("button", name="Show all")).to_be_hidden()
-        await parent.page.get_by_role("button", name="Raise your hand").click()
-        await expect(teacher.people.locator("li").nth(1)).to_contain_text("Nina Brandt")
-        await expect(headings[0]).to_have_text("In the room · 1,203")
     for window in windows:
-        window.forget_the_network()
+        await window.page.reload()
+        await window.is_connected()
+    headings = [window.page.locator("#people-heading") for window in windows]
+    for window, heading in zip(windows, headings, strict=True):
+        await expect(heading).to_have_text("In the room · 500 of 1,203")
+        await expect(window.people.locator("li").first).to_contain_text("Maya Okafor")
+        await expect(window.people).not_to_contain_text("Person 1200")
+        await expect(window.people).not_to_contain_text("Nina Brandt")
+    await student.page.get_by_role("button", name="Show all").click()
+    await expect(headings[1]).to_have_text("In the room · 1,203")
+    await expect(student.people.locator("li")).to_have_count(1_203)
+    await expect(student.people).to_contain_text("Person 1200")
+    await expect(student.page.get_by_role("button", name="Show all")).to_be_hidden()
+    await parent.page.get_by_role("button", name="Raise your hand").click()
+    await expect(teacher.people.locator("li").nth(1)).to_contain_text("Nina Brandt")
+    await expect(headings[0]).to_have_text("In the room · 1,203")
 
 
-async def be_there(pool: Pool, *, people: int) -> None:
+async def be_there(pool: Pool, lesson: Class, *, people: int) -> None:
     """So many students are in the lesson through another worker."""
     worker_id = uuid4()
     await pool.execute("INSERT INTO workers (id, lease_until) VALUES ($1, now() + interval '1 hour')", worker_id)
-    session_id = await pool.fetchval("SELECT session_id FROM session_participants LIMIT 1")
     ids = [f"person-{n:04}" for n in range(1, people + 1)]
     await pool.execute(
         """
@@ -359,37 +285,35 @@ async def be_there(pool: Pool, *, people: int) -> None:
         ids,
     )
     await visits.record(
-        pool, worker_id, [Change(session_id=session_id, user_id=user_id, present=True) for user_id in ids]
+        pool, worker_id, [Change(session_id=UUID(lesson.room_name), user_id=user_id, present=True) for user_id in ids]
     )
 
 
-async def test_the_way_in_works_with_the_keyboard_on_a_phone(browser: Browser, demo: Demo) -> None:
-    context = await browser.new_context(viewport=PHONE, color_scheme="dark")
-    window = Window(await context.new_page())
-    await window.page.goto(demo.server.url)
-    await window.page.get_by_text("Leo Brandt").first.click()
-    await window.page.get_by_role("button", name=re.compile("Join")).first.focus()
-    await window.page.keyboard.press("Enter")
-    await window.is_connected()
-    await window.say("<from the bus>")
-    await expect(window.messages).to_contain_text("<from the bus>")
-    overflow = await window.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    assert overflow <= 0, "the page is wider than the phone"
-    assert window.complaints == []
+async def test_the_way_in_works_with_the_keyboard_on_a_phone(cameras: Browser, lesson: Class) -> None:
+    async with await cameras.new_context(viewport=PHONE, color_scheme="dark") as context:
+        window = Window(await context.new_page(), STUDENT)
+        await window.page.goto(lesson.servers[0].url)
+        await window.page.get_by_text("Leo Brandt").first.click()
+        # The newest lesson stands first.
+        await window.page.get_by_role("button", name=re.compile("Join")).first.focus()
+        await window.page.keyboard.press("Enter")
+        await window.is_connected()
+        await window.say("<from the bus>")
+        await expect(window.messages).to_contain_text("<from the bus>")
+        overflow = await window.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert overflow <= 0, "the page is wider than the phone"
+        assert window.complaints == []
 
 
-async def test_the_list_of_people_takes_the_focus_on_a_phone_and_gives_it_back(browser: Browser, demo: Demo) -> None:
-    context = await browser.new_context(viewport=PHONE)
-    window = Window(await context.new_page())
-    await window.page.goto(demo.link("demo-student"))
-    await window.is_connected()
-    toggle = window.page.locator("#people-toggle")
+async def test_the_list_of_people_takes_the_focus_on_a_phone_and_gives_it_back(lesson: Class) -> None:
+    student = await lesson.enter(STUDENT)
+    await student.page.set_viewport_size(PHONE)
+    toggle = student.page.locator("#people-toggle")
     await toggle.click()
-    await expect(window.page.get_by_role("button", name="Close the list of people")).to_be_focused()
-    await window.page.keyboard.press("Escape")
-    await expect(window.people).to_be_hidden()
+    await expect(student.page.get_by_role("button", name="Close the list of people")).to_be_focused()
+    await student.page.keyboard.press("Escape")
+    await expect(student.people).to_be_hidden()
     await expect(toggle).to_be_focused()
-    assert window.complaints == []
 
 
 async def test_a_script_in_a_message_is_text(windows: tuple[Window, Window]) -> None:

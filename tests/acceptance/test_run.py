@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import NO_LIMITS, Arrange, Sit, Start, check_log, running, several
-from tests.acceptance.lessons import Seat, rest, until
+from tests.acceptance.lessons import Seat, rest, until, within
 from tests.acceptance.wire import Poll
 from tests.conftest import ConnectNode
 from tests.support.clients import Client
@@ -137,7 +137,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(
     assert len(stay()) >= 1, "the other worker's clients stay"
     for seat in stay():
         assert (await seat.say("going on"))["seq"]
-    await until(lambda: len(workers(server)) == WORKERS, "the worker is replaced", 20)
+    await until(lambda: len(workers(server)) == WORKERS, "the worker is replaced")
     replaced = {p.pid for p in workers(server)}
     assert before[1].pid in replaced
     assert before[0].pid not in replaced
@@ -151,7 +151,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(
             numbers.add(poll.sid.partition(".")[0])
         return status == 200 and numbers == {"w1", "w2"}
 
-    await until(both_serve, "both serve again", 20)
+    await until(both_serve, "both serve again")
 
 
 async def _again(server: Server, sit: Sit, seat: Seat) -> None:
@@ -172,8 +172,8 @@ async def test_an_end_by_signal_leaves_no_process(
     processes = family(server)
     assert len(processes) > WORKERS
     os.kill(server.pid, number)
-    assert await server.wait(10) == 0
-    await until(lambda: not alive(processes), "nobody is left", 5, seen=lambda: alive(processes))
+    assert await server.wait() == 0
+    await until(lambda: not alive(processes), "nobody is left", seen=lambda: alive(processes))
     for seat in seats:
         await seat.client.wait_disconnected()
     check_log(server)
@@ -187,8 +187,8 @@ async def test_workers_do_not_outlive_a_parent_that_was_killed(
     seat = await sit(server.url, lesson, lesson.teacher)
     processes = family(server)
     os.kill(server.pid, signal.SIGKILL)
-    await server.wait(5)
-    await until(lambda: not alive(processes), "nobody is left", 10, seen=lambda: alive(processes))
+    await server.wait()
+    await until(lambda: not alive(processes), "nobody is left", seen=lambda: alive(processes))
     await seat.client.wait_disconnected()
 
 
@@ -199,7 +199,7 @@ async def refusal(server: Server) -> str:
     """The one sentence of a server that refuses to start."""
     server.spawn()
     try:
-        status = await server.wait(20)
+        status = await server.wait()
     finally:
         server.kill()
     said = server.log().strip()
@@ -271,14 +271,15 @@ async def test_a_server_starts_without_its_redis_and_uses_it_once_it_is_there(
             except aiohttp.ClientConnectionError:
                 return False
 
-        await until(serves, "it serves", 20)
+        await until(serves, "it serves")
         lesson = await arrange(early.url)
         teacher = await sit(early.url, lesson, lesson.teacher)
         student = await sit(early.url, lesson, lesson.student)
-        await teacher.say("just the two of us")
-        await student.hears_up_to(1, 0.5)
+        async with within(0.0, early.url):
+            await teacher.say("just the two of us")
+            await student.hears_up_to(1)
         await asyncio.to_thread(private_redis.start)
-        await asyncio.wait_for(early.until_ready(), 5)
+        await early.until_ready()
         (late,) = await start(1, REDIS_URL=private_redis.url, **NO_LIMITS)
         parent = await sit(late.url, lesson, lesson.parent)
         await teacher.say("and you")
@@ -317,10 +318,10 @@ async def test_the_demo_needs_nothing_and_finds_its_data_again(tmp_path: Path) -
             processes = family(server)
             assert any(process.name() == "postgres" for process in processes)
             os.kill(server.pid, signal.SIGINT)
-            assert await server.wait(20) == 0
+            assert await server.wait() == 0
             await client.wait_disconnected()
             await client.close()
-            await until(lambda p=processes: not alive(p), "nobody is left", 5, seen=lambda p=processes: alive(p))  # type: ignore[misc]
+            await until(lambda p=processes: not alive(p), "nobody is left", seen=lambda p=processes: alive(p))  # type: ignore[misc]
             check_log(server)
         finally:
             server.kill()

@@ -12,7 +12,7 @@ from playwright.async_api import Route
 
 from meetings.ice import turn_credentials
 from tests.acceptance.lessons import rest, until
-from tests.acceptance.videos import PARENT, SECONDS, SMALL, STUDENT, TEACHER, Gather
+from tests.acceptance.windows import PARENT, SMALL, STUDENT, TEACHER, Gather
 from tests.support.turn import SECRET, Turn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -144,7 +144,7 @@ async def test_credentials_that_end_end_nothing_and_with_the_next_ones_all_meet_
         await viewer.join_video()
     await teacher.sees(STUDENT)
     await student.sees(TEACHER)
-    await until(passes.have_ended, "the credentials have ended", 15)
+    await until(passes.have_ended, "the credentials have ended")
     await teacher.sees(STUDENT)
     await student.sees(TEACHER)
     assert passes.given == 2
@@ -152,7 +152,7 @@ async def test_credentials_that_end_end_nothing_and_with_the_next_ones_all_meet_
     relay.kill()
     relay.start()
     passes.seconds = 3600
-    await until(lambda: passes.given == 4, "both have got another pass", SECONDS)
+    await until(lambda: passes.given == 4, "both have got another pass")
     await teacher.sees(STUDENT)
     await student.sees(TEACHER)
     parent = await lesson.enter(PARENT, script=RELAYED)

@@ -20,6 +20,7 @@ from tusclient.client import TusClient
 
 from domain.links import Link, signed
 from tests import tools
+from tests.acceptance.lessons import until
 from tests.conftest import Mint, StartServer
 from tests.support import media
 from tests.support.buckets import BUCKET, ENVIRONMENT, S3Server
@@ -200,7 +201,7 @@ async def test_a_film_is_looked_through_wherever_it_lies_and_watched_from_its_mi
             assert len(rest) == recording["file_size_bytes"] - 100
 
 
-async def test_a_server_that_stops_keeps_what_came(start_server: StartServer, mint: Mint) -> None:
+async def test_a_server_that_stops_keeps_what_came(start_server: StartServer, mint: Mint, tmp_path: Path) -> None:
     one, two = await start_server(DRAIN_SECONDS="5"), await start_server()
     headers = {**TUS, "Authorization": f"Bearer {mint('kid', 'student')}"}
     gate = asyncio.Event()
@@ -215,7 +216,8 @@ async def test_a_server_that_stops_keeps_what_came(start_server: StartServer, mi
             path = response.headers["Location"]
         patch = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
         sending = asyncio.create_task(http.patch(f"{one.url}{path}", data=half(), headers=patch))
-        await asyncio.sleep(1)
+        written = (tmp_path / "data" / "files").rglob
+        await until(lambda: sum(part.stat().st_size for part in written("*") if part.is_file()) >= MIB, "it has come")
         one.terminate()
         async with await sending as response:
             assert response.status == 503

@@ -7,9 +7,8 @@ import re
 import pytest
 from playwright.async_api import Request, expect
 
-from tests.acceptance.lessons import rest, until
-from tests.acceptance.videos import LOOK, PARENT, SECONDS, SMALL, STUDENT, TEACHER, Class, Gather
-from tests.conftest import StartServer
+from tests.acceptance.lessons import until
+from tests.acceptance.windows import LOOK, PARENT, SMALL, STUDENT, TEACHER, Class, Gather
 
 #: One browser, one server and one loop for all; each test has a lesson and windows of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -21,11 +20,10 @@ def gives_back(request: Request) -> bool:
 
 async def places(lesson: Class) -> list[str]:
     """Who has a place in the lesson's video, as somebody who comes is told."""
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
     path = f"/sessions/{lesson.room_name}/token?tab=looks"
-    answer = await rest(url, "POST", path, token=token)
+    answer = await lesson.call("POST", path)
     assert answer.status == 200, answer
-    await rest(url, "DELETE", path, token=token)
+    await lesson.call("DELETE", path)
     people: list[str] = answer.body["people"]
     return people
 
@@ -79,7 +77,7 @@ async def test_two_tabs_of_one_person_are_two_pictures_and_go_one_by_one(gather:
     await student.sees(TEACHER)
     await another.sees(TEACHER)
     await another.page.get_by_role("button", name="Leave video").click()
-    await expect(teacher.tile(STUDENT)).to_have_count(1, timeout=15_000)
+    await expect(teacher.tile(STUDENT)).to_have_count(1)
     # Their place is not given back with one of two: who comes now meets them.
     parent = await lesson.enter(PARENT)
     await parent.join_video()
@@ -123,7 +121,7 @@ async def test_a_screen_is_shown_in_place_of_the_camera_until_it_is_not_shared_a
     await expect(student.tile(TEACHER)).to_have_class(re.compile("screen"))
     await expect(student.tile(TEACHER)).to_have_attribute("aria-label", re.compile("shows a screen"))
     size = f"document.querySelector('[data-user-id={TEACHER}] video').videoWidth"
-    await until(lambda: student.page.evaluate(f"{size} > 320"), "it is larger than the camera's picture", SECONDS)
+    await until(lambda: student.page.evaluate(f"{size} > 320"), "it is larger than the camera's picture")
     await teacher.page.get_by_role("button", name="Stop sharing the screen").click()
     await expect(student.tile(TEACHER)).not_to_have_class(re.compile("screen"))
     await student.sees(TEACHER)
@@ -218,7 +216,7 @@ async def test_why_somebody_is_not_seen_is_said_with_what_may_help(gather: Gathe
         await viewer.join_video()
     for viewer, other, name in ((teacher, STUDENT, "Leo Brandt"), (student, TEACHER, "Maya Okafor")):
         said = viewer.page.locator("#video-alone")
-        await expect(said).to_contain_text(f"No connection to {name} yet: your network", timeout=25_000)
+        await expect(said).to_contain_text(f"No connection to {name} yet: your network")
         await expect(said).to_contain_text("Whoever runs this server can set up a relay")
         await expect(viewer.tile(other)).to_have_attribute("aria-label", re.compile("no connection yet"))
 
@@ -256,7 +254,7 @@ async def test_who_is_removed_is_out_of_the_video_on_both_sides(gather: Gather) 
     await until(lambda: student.page.evaluate("window.camera.readyState === 'ended'"), "the camera is off")
 
 
-async def test_a_window_that_dies_is_gone_soon(gather: Gather) -> None:
+async def test_a_window_that_dies_is_gone(gather: Gather) -> None:
     lesson = await gather()
     teacher, student = await lesson.enter(TEACHER), await lesson.enter(STUDENT)
     for viewer in (teacher, student):
@@ -265,12 +263,10 @@ async def test_a_window_that_dies_is_gone_soon(gather: Gather) -> None:
     # Without a word: its page cannot say goodbye.
     await student.page.evaluate("RTCPeerConnection.prototype.close = () => {}; WebSocket.prototype.send = () => {};")
     await student.page.close()
-    await expect(teacher.tile(STUDENT)).to_have_count(0, timeout=25_000)
+    await expect(teacher.tile(STUDENT)).to_have_count(0)
 
 
-async def test_the_video_goes_on_while_the_server_is_away_and_newcomers_come_in_afterwards(
-    gather: Gather, start_server: StartServer
-) -> None:
+async def test_the_video_goes_on_while_the_server_is_away_and_newcomers_come_in_afterwards(gather: Gather) -> None:
     lesson = await gather(workers=1)
     teacher, student = await lesson.enter(TEACHER), await lesson.enter(STUDENT)
     for viewer in (teacher, student):
@@ -282,7 +278,7 @@ async def test_the_video_goes_on_while_the_server_is_away_and_newcomers_come_in_
     await expect(student.page.locator("#connection")).not_to_have_text("Connected")
     await teacher.sees(STUDENT)
     await student.sees(TEACHER)
-    await start_server("--demo", PORT=str(lesson.servers[0].port))
+    await lesson.servers[0].start()
     for viewer in (teacher, student):
         await viewer.is_connected()
     parent = await lesson.enter(PARENT)
@@ -304,15 +300,14 @@ async def test_everybody_follows_a_meeting_that_moves_and_leaves_one_that_ends(g
     await teacher.sees(STUDENT)
     track = "document.querySelector('.tile:not(.mine) video').srcObject.getTracks()[0]"
     await teacher.page.evaluate(f"window.before = {track}")
-    url, token = lesson.servers[0].url, await lesson.token(TEACHER)
-    moved = await rest(url, "POST", f"/sessions/{lesson.room_name}/meeting/move", token=token)
+    moved = await lesson.call("POST", f"/sessions/{lesson.room_name}/meeting/move")
     assert moved.status == 201, moved
     for viewer in (teacher, student):
         await expect(viewer.page.locator("#toasts")).to_contain_text("moved the video")
     await until(lambda: teacher.page.evaluate("before.readyState === 'ended'"), "the old connection is closed")
     await teacher.sees(STUDENT)
     await student.sees(TEACHER)
-    ended = await rest(url, "DELETE", "/meetings", {"meeting_id": moved.body["meeting_id"]}, token=token)
+    ended = await lesson.call("DELETE", "/meetings", {"meeting_id": moved.body["meeting_id"]})
     assert ended.status == 200, ended
     for viewer in (teacher, student):
         await expect(viewer.page.locator("#video-problem")).to_have_text("The host has ended the video.")

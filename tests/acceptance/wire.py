@@ -15,8 +15,9 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.recorder import WAIT_SECONDS
+
 NAMESPACE = "/encounters"
-SECONDS = 10.0
 #: Between two packets in one body of long-polling.
 SEPARATOR = "\x1e"
 
@@ -66,7 +67,7 @@ class Wire:
     async def send(self, message: str) -> None:
         await self.socket.send_str(message)
 
-    async def receive(self, timeout: float = SECONDS) -> str:
+    async def receive(self, timeout: float = WAIT_SECONDS) -> str:
         """The next message; pings are answered. Raises Closed."""
         while True:
             async with asyncio.timeout(timeout):
@@ -101,7 +102,7 @@ class Wire:
         await self.send(packet(body, ack=number))
         return await self.ack(number)
 
-    async def until_closed(self, timeout: float = SECONDS) -> int | None:
+    async def until_closed(self, timeout: float = WAIT_SECONDS) -> int | None:
         """Read on until the other side closes. The close code."""
         try:
             async with asyncio.timeout(timeout):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-#: For what must come; a test that waits this long has failed. Long, as a busy machine takes its time.
+#: For what must come, on a machine that runs much else at once; a test that waits this long has failed.
 WAIT_SECONDS = 60.0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.support.processes import HOST, START_SECONDS, Process, free_port
+from tests.support.processes import HOST, START_SECONDS, STOP_SECONDS, Process, free_port
 from tests.tools import ROOT
 
 POLL_SECONDS = 0.02
@@ -86,7 +86,7 @@ class Server:
         """SIGTERM, and do not wait."""
         self._process.signal(signal.SIGTERM)
 
-    async def wait(self, seconds: float = 30.0) -> int:
+    async def wait(self, seconds: float = STOP_SECONDS) -> int:
         """Wait until it ends by itself. The exit status; ProcessError if it runs on."""
         return await asyncio.to_thread(self._process.wait, seconds)
 
