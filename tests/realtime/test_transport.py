@@ -437,7 +437,7 @@ async def test_a_door_that_fails_at_the_end_leaves_nothing_behind(start_site: St
 async def test_everybody_is_told_to_move_each_at_a_moment_of_their_own(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "FLUSH_SECONDS", 3_600.0)
+    monkeypatch.setattr(connection_module, "FLUSH_SECONDS", 3_600.0)
     clients = [await site.websocket(f"person {number}") for number in range(8)]
     without_namespace = await site.websocket(None)
     async with asyncio.timeout(WAIT_SECONDS):
@@ -504,7 +504,7 @@ async def test_an_event_that_takes_too_long_does_not_hold_up_the_move(
 async def test_a_polling_client_fetches_what_it_is_told_before_it_is_closed(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "FLUSH_SECONDS", 3_600.0)
+    monkeypatch.setattr(connection_module, "FLUSH_SECONDS", 3_600.0)
     poller = await site.poller()
     moving = asyncio.create_task(site.sockets.move_all(0))
     await asyncio.sleep(0.05)
