@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 # Test files at a time where all of them run: they wait more than they compute.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 BIN := .venv/bin
 CLIENT := static/vendor/socket.io.esm.min.js
 MANIFESTS := pyproject.toml constraints.txt setup.py package.json package-lock.json
@@ -33,7 +33,7 @@ format: .venv/.installed-dev ## format the sources and fix what can be fixed
 
 test: .venv/.installed-dev setup ## all tests, on real services; ARGS="tests/store -k messages"
 	@$(BIN)/python -m tests.tools
-	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses $(TEST_PROCESSES) --dist loadfile)
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder)
 
 bench: .venv/.installed-dev setup ## measure against peers, about 40 minutes; writes docs/performance.md
 	$(BIN)/python -m bench $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,8 @@ from tests.support.servers import Server
 from tests.support.tokens import mint as mint_token
 from tests.tools import MissingToolError
 
+#: What tests ask for that look at browsers.
+BROWSERS = "cameras"
 STORE_TESTS = Path(__file__).parent / "store"
 
 # How long an example takes says how busy the machine is.
@@ -114,6 +116,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     named = [item for item in items if _UUID.search(item.name)]
     if wrong := [item.nodeid for item in named if changes_with_each_run(item.name, item.path.read_text())]:
         raise pytest.UsageError(f"these tests have another id in each run; name their parameters: {', '.join(wrong)}")
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    watching = {item.path for item in items if isinstance(item, pytest.Function) and BROWSERS in item.fixturenames}
+    order = spread({path: len(of_file) for path, of_file in files.items()}, watching)
+    items[:] = [item for path in order for item in files[path]]
+
+
+def spread(files: Mapping[Path, int], watching: Collection[Path]) -> list[Path]:
+    """The files, with how many tests each has, in the order in which processes take them: those with many tests first,
+    and those that are `watching` browsers evenly among them. Side by side, browsers take each other's processor."""
+    largest_first = sorted(files, key=lambda path: -files[path])
+    places: dict[Path, float] = {}
+    for seen in (True, False):
+        group = [path for path in largest_first if (path in watching) is seen]
+        places |= {path: number / len(group) for number, path in enumerate(group)}
+    return sorted(largest_first, key=lambda path: places[path])
 
 
 @pytest.fixture(autouse=True)
