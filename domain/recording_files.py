@@ -169,10 +169,12 @@ async def take_file(connection: Connection, file: File, recording_id: UUID | Non
     """A file has come in whole: it is the recording's, or a recording of its own that was made elsewhere.
 
     A film that ends while its recording runs is a part of the lesson, and a recording of its own; so is one whose
-    recording has another file already. Inside the transaction that makes the file `processing`. Raises NotFound and
-    Conflict where the recording has gone, or got a file, meanwhile.
+    recording has another file already. Inside the transaction that makes the file `processing`, or `failed`. Raises
+    NotFound and Conflict where the recording has gone, or got a file, meanwhile.
     """
-    if file.state == "failed" or await recordings.of_file(connection, file.id) is not None:
+    if file.state == "failed":
+        return await end_with_film(connection, file, recording_id)
+    if await recordings.of_file(connection, file.id) is not None:
         return News()
     session = None if file.session_id is None else await session_store.locked(connection, file.session_id)
     if session is None:
@@ -191,6 +193,21 @@ async def take_file(connection: Connection, file: File, recording_id: UUID | Non
     if before.status == "processing":
         return News()
     return News(entries=[await _log(connection, session.id, recording_id, "processing", file)])
+
+
+async def end_with_film(connection: Connection, film: File, recording_id: UUID | None) -> News:
+    """A file will not be there. Was it a film of which nothing came before whoever made it was gone without a word, its
+    recording is over, unless somebody else makes one of that."""
+    if recording_id is None or film.session_id is None or SILENT not in film.details:
+        return News()
+    session = await session_store.locked(connection, film.session_id)
+    if session is None or await another_films(connection, film, page=""):
+        return News()
+    recording = await recordings.running(connection, session.id)
+    if recording is None or recording.id != recording_id:
+        return News()
+    entry = await recordings.stop_running(connection, session.id, stopped_by=None)
+    return News(entries=[] if entry is None else [entry])
 
 
 async def finished(connection: Connection, file: File) -> News:

@@ -45,8 +45,8 @@ TAKE_OVER_SECONDS: Final = 8.0
 TAKE_OVER_LOOK_SECONDS: Final = 0.2
 #: How long a file that is sent in one go may be on its way before it is given up for lost.
 ONE_GO_EXPIRY: Final = timedelta(hours=6)
-#: How long a film may rest before it is taken for ended: longer than a page is without network, which keeps as much of
-#: it (`MOST_WAITING_BYTES` in static/recorder.js), and soon enough for those who wait for it.
+#: How long a film may rest before it is taken for ended: twice as long as a page without network goes on recording
+#: (`MOST_WAITING_BYTES` in static/recorder.js), and soon enough for those who wait for it.
 FILM_EXPIRY: Final = timedelta(minutes=45)
 #: What has to be free for a film to be begun.
 LEAST_FILM_BYTES: Final = 16 * 1024 * 1024
@@ -331,6 +331,8 @@ class Uploads:
             elif rules.is_film(file) and upload.offset:
                 await arrival.end_film(silent=True)
             else:
+                if rules.is_film(file):
+                    await files.add_details(self.pool, file.id, {rules.SILENT: True})
                 await arrival.give_up(EXPIRED)
 
     async def lies_whole(self, file: File, upload: Upload) -> bool:

@@ -82,6 +82,13 @@ export function readToken(token) {
   }
 }
 
+/** As `readToken`, where the page goes on with it: it is the same person's, as all that this page keeps and sends. @returns {SignIn} */
+export function readNextToken(token, { userId }) {
+  const next = readToken(token);
+  if (next.userId === userId) return next;
+  throw new ServerError({ error: "another_person", message: "This access token is somebody else’s. To come in as them, leave the lesson first." });
+}
+
 export const HISTORY_PAGE = 200;
 
 /** The newest messages, or those before a seq, ascending. */

@@ -5,8 +5,11 @@
 
 import * as api from "./api.js";
 import { showEntry, showUnreachable } from "./entry.js";
+import { dropOld } from "./films.js";
 import { goToStart, showNotice } from "./notice.js";
 import { openRoom } from "./room.js";
+
+const DROP_OLD_MS = 60 * 60 * 1_000;
 
 async function signInAs(userId) {
   const known = api.stored.get();
@@ -51,4 +54,6 @@ async function start() {
 }
 
 addEventListener("popstate", () => location.reload());
+dropOld();
+setInterval(dropOld, DROP_OLD_MS);
 start();

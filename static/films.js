@@ -10,11 +10,15 @@
 import { ServerError } from "./api.js";
 import { newId } from "./ids.js";
 import { later } from "./later.js";
+import { hold } from "./locks.js";
 import { keep, kept } from "./storage.js";
-import { announce, append, conclude, isOver, standOf, trying } from "./tus.js";
-import { dropOldPieces, dropPieces, goingOn, keepPiece, keptPieces } from "./unsent.js";
+import { announce, append, conclude, isOver, mayGoOn, standOf, trying } from "./tus.js";
+import { dropOldPieces, dropPieces, goingOn, keepPiece, keptPieces, OLD_MS } from "./unsent.js";
 
 const MOST_BYTES = 8 * 1024 * 1024; // of one request
+const LEAST_BYTES = 256 * 1024; //     of it, where a proxy takes no more
+/** For which a proxy may refuse the same before that is told. */
+const REFUSED_MS = 2 * 60_000;
 
 /** By which the server tells apart who records. A page that takes another's film over goes on by its name. */
 let page = newId();
@@ -23,34 +27,30 @@ const goesOn = (error) => !isOver(error);
 
 const KEY = "encounters.recording";
 
-/** The uploads that pages of this browser have begun and not ended: path → {userId, ref, page}. */
+/** The uploads that pages of this browser have begun and not ended: path → {userId, ref, page, at}. */
 const open = {
   all: () => kept("localStorage", KEY) ?? {},
   save: (all) => keep("localStorage", KEY, all),
-  add: (path, about) => open.save({ ...open.all(), [path]: about }),
+  add: (path, about) => open.save({ ...open.all(), [path]: { ...about, at: Date.now() } }),
   remove(path) {
     const { [path]: _, ...others } = open.all();
     open.save(others);
   },
+  dropOld() {
+    const all = Object.entries(open.all());
+    const young = all.filter(([, { at }]) => at > Date.now() - OLD_MS);
+    if (young.length < all.length) open.save(Object.fromEntries(young));
+  },
 };
 
-const locks = globalThis.navigator?.locks; // not where the page is not in a secure context
+/** Held by the page that sends a film, which so tells this browser's other pages that it lives. */
+const lockOf = (path) => `${KEY} ${path}`;
 
-/**
- * Says to this browser's other pages that this one lives and does something.
- *
- * @returns {Promise<?() => void>} to let go; null where it is to be held `alone`, and another page holds it
- */
-export function hold(name, { alone = false } = {}) {
-  if (!locks) return Promise.resolve(alone ? null : () => {});
-  const how = alone ? { ifAvailable: true } : { mode: "shared" };
-  return new Promise((held) => {
-    locks.request(`${KEY} ${name}`, how, (lock) => (lock ? new Promise((letGo) => { held(letGo); }) : held(null)));
-  });
+/** Lets go of what is kept of films for which nobody came back: whoever opens the page. */
+export function dropOld() {
+  open.dropOld();
+  return dropOldPieces();
 }
-
-/** Whether a page of this browser holds that. */
-export const isHeld = async (name) => Boolean((await locks?.query())?.held.some((lock) => lock.name === `${KEY} ${name}`));
 
 /**
  * Announces a film. Rejects with what the server refuses; `recorded_elsewhere`: another page makes it.
@@ -68,6 +68,9 @@ export const announceFilm = ({ token, about, wait = later }) =>
  *   what there is to send from `offset` on
  */
 function openQueue({ token, path, wait, offset = 0, pieces = [] }) {
+  let most = MOST_BYTES;
+  let tried = 0; //     bytes of the last request
+  let refusal = null; // {message, since} of what a proxy says again and again
   let known = true; //  how far it has come: not after a request that failed
   let ended = false;
   let isOpen = true;
@@ -89,7 +92,27 @@ function openQueue({ token, path, wait, offset = 0, pieces = [] }) {
 
   /** @returns {Promise<boolean>} whether that was the end */
   async function sendNext() {
-    if (!known) {
+    try {
+      const whole = await sendSome();
+      refusal = null;
+      return whole;
+    } catch (error) {
+      note(error);
+      throw error;
+    }
+  }
+
+  /** What a proxy refuses may come right by itself; what is too large for it, in smaller pieces. */
+  function note({ status, code, message }) {
+    const isProxys = !mayGoOn({ status, code }) && !isOver({ status, code });
+    if (!isProxys) refusal = null;
+    else if (refusal?.message !== message) refusal = { message, since: Date.now() };
+    if (isProxys && status === 413) most = Math.max(LEAST_BYTES, Math.floor(tried / 2));
+  }
+
+  async function sendSome() {
+    const isNothing = ended && offset === 0 && size() === 0; // may have been given up already, unheard
+    if (!known && !isNothing) {
       const { offset: now, length } = await standOf(token, path);
       confirm(now);
       known = true;
@@ -98,7 +121,8 @@ function openQueue({ token, path, wait, offset = 0, pieces = [] }) {
         throw tookForEnded();
       }
     }
-    const body = new Blob(pieces).slice(0, MOST_BYTES);
+    const body = new Blob(pieces).slice(0, most);
+    tried = body.size;
     if (body.size === 0 && !ended) return false; // all had come, unheard
     known = false;
     if (body.size === 0) {
@@ -134,6 +158,7 @@ function openQueue({ token, path, wait, offset = 0, pieces = [] }) {
       wake();
     },
     left: size, sent: () => offset,
+    trouble: () => (refusal && Date.now() - refusal.since >= REFUSED_MS ? refusal.message : ""),
   };
 }
 
@@ -144,14 +169,16 @@ const tookForEnded = () =>
  * Sends what is added to a film, in order, and waits while the server cannot be reached.
  *
  * @param {{token: () => string, path: string, owner: {userId: string, ref: string}}} film
- * @returns {{add: (piece: Blob) => void, end: () => void, done: Promise<void>, left: () => number, sent: () => number}}
- *   `done` rejects with what the server refuses for good; `left` are the bytes that it has not confirmed
+ * @returns {{add: (piece: Blob) => void, end: () => void, done: Promise<void>, left: () => number, sent: () => number,
+ *            trouble: () => string}}
+ *   `done` rejects with what the server refuses for good; `left` are the bytes that it has not confirmed; `trouble` is what
+ *   a proxy has been saying to every request for minutes
  */
 export function openSender({ token, path, owner, wait = later }) {
   const { run, ...queue } = openQueue({ token, path, wait });
 
   async function whileHeld() {
-    const letGo = await hold(path);
+    const letGo = await hold(lockOf(path));
     open.add(path, { ...owner, page });
     try {
       await run();
@@ -171,16 +198,15 @@ function close(path) {
 
 /**
  * Takes over what pages that are gone have left open of a lesson: sends what is kept of it, and ends it. This page records
- * by their name then, so that it need not wait for that.
+ * by their name then, so that it need not wait for that. Where there are no locks, nothing is: its page may live.
  *
- * @returns {Promise<{done: Promise<void>, left: () => number}[]>} the films, as those of `openSender`
+ * @returns {Promise<{done: Promise<void>, left: () => number, trouble: () => string}[]>} the films, as those of `openSender`
  */
 export async function takeOver({ token, userId, ref, wait = later }) {
-  dropOldPieces();
   const films = [];
   for (const [path, about] of Object.entries(open.all())) {
     if (about.userId !== userId || about.ref !== ref) continue;
-    const letGo = await hold(path, { alone: true });
+    const letGo = await hold(lockOf(path), { alone: true, without: null });
     if (!letGo) continue; // its page sends it
     page = about.page ?? page;
     films.push(openRest({ token, path, wait, letGo, pieces: await keptPieces(path) }));
@@ -190,6 +216,7 @@ export async function takeOver({ token, userId, ref, wait = later }) {
 
 function openRest({ token, path, wait, letGo, pieces }) {
   let left = () => pieces.reduce((bytes, { piece }) => bytes + piece.size, 0);
+  let trouble = () => "";
 
   async function run() {
     try {
@@ -198,7 +225,7 @@ function openRest({ token, path, wait, letGo, pieces }) {
       if (length !== null && rest.length) throw tookForEnded();
       if (length !== null) return;
       const queue = openQueue({ token, path, wait, offset, pieces: rest });
-      ({ left } = queue);
+      ({ left, trouble } = queue);
       queue.end();
       await queue.run();
     } finally {
@@ -209,5 +236,5 @@ function openRest({ token, path, wait, letGo, pieces }) {
 
   const done = run();
   done.catch(() => {}); // it may fail before anybody listens
-  return { done, left: () => left() };
+  return { done, left: () => left(), trouble: () => trouble() };
 }

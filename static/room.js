@@ -134,7 +134,7 @@ export function openRoom({ ref, signIn, demo }) {
   const connectionLine = openConnectionLine({
     reconnectNow: session.reconnectNow,
     useToken(text) {
-      signIn = api.readToken(text);
+      signIn = api.readNextToken(text, signIn);
       api.stored.set(signIn);
       session.useToken(signIn);
       if (state.connection.tokenEnds) dispatch({ type: "connection", connection: { phase: state.connection.phase } });

@@ -1,6 +1,7 @@
 /** Sending the file of a recording: choosing it, how far it has come, and going on after a reload. */
 
 import { byId, setText } from "./dom.js";
+import { hold } from "./locks.js";
 import { keep, kept } from "./storage.js";
 import { giveUp, isOver } from "./tus.js";
 import { sendFile } from "./uploads.js";
@@ -14,8 +15,14 @@ const IN_ANOTHER_TAB = "A file of this lesson is being sent in another tab. Wait
 
 /** Does `act` while no other tab of the browser does. Resolves with whether it was done. */
 async function alone(name, act) {
-  if (!navigator.locks) return act().then(() => true); // a page that did not come by HTTPS
-  return navigator.locks.request(name, { ifAvailable: true }, (lock) => (lock ? act().then(() => true) : false));
+  const letGo = await hold(name, { alone: true });
+  if (!letGo) return false;
+  try {
+    await act();
+  } finally {
+    letGo();
+  }
+  return true;
 }
 
 /**

@@ -71,6 +71,15 @@ function ask(token, method, path, { headers = {}, body = null, signal = null, mo
   });
 }
 
+/** What a header says. An answer without it is not the server's, and says nothing of the upload. */
+function said(header, name) {
+  const value = header(name);
+  if (value === null) throw ServerError.unreachable();
+  return value;
+}
+
+const offsetIn = (header) => Number(said(header, "Upload-Offset"));
+
 /**
  * Announces a file.
  *
@@ -80,7 +89,7 @@ function ask(token, method, path, { headers = {}, body = null, signal = null, mo
 export async function announce(token, { about, length = null, signal = null }) {
   const size = length === null ? { "Upload-Defer-Length": "1" } : { "Upload-Length": String(length) };
   const header = await ask(token, "POST", "/uploads", { headers: { ...size, "Upload-Metadata": metadata(about) }, signal });
-  return new URL(header("Location"), location.href).pathname;
+  return new URL(said(header, "Location"), location.href).pathname;
 }
 
 /**
@@ -93,17 +102,17 @@ export async function standOf(token, path, signal = null) {
   try {
     const header = await ask(token, "HEAD", path, { signal });
     const length = header("Upload-Length");
-    return { offset: Number(header("Upload-Offset")), length: length === null ? null : Number(length) };
+    return { offset: offsetIn(header), length: length === null ? null : Number(length) };
   } catch (error) {
-    if (signal?.aborted || mayGoOn(error)) throw error;
+    if (signal?.aborted || (mayGoOn(error) && error.status !== 401)) throw error;
     await ask(token, "GET", path, { signal });
     throw error;
   }
 }
 
-const patch = async (token, path, offset, { headers = {}, ...how }) => Number((await ask(token, "PATCH", path, {
+const patch = async (token, path, offset, { headers = {}, ...how }) => offsetIn(await ask(token, "PATCH", path, {
   headers: { "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream", ...headers }, ...how,
-}))("Upload-Offset"));
+}));
 
 /**
  * Sends the bytes from `offset` on. @returns {Promise<number>} how far the upload has come
@@ -113,8 +122,10 @@ const patch = async (token, path, offset, { headers = {}, ...how }) => Number((a
  */
 export const append = (token, path, offset, body, how = {}) => patch(token, path, offset, { body, ...how });
 
-/** Has the server forget an upload. */
-export const giveUp = (token, path) => ask(token, "DELETE", path);
+/** Has the server forget an upload. One that it does not know is forgotten: perhaps an answer was lost. */
+export const giveUp = (token, path) => ask(token, "DELETE", path).catch((error) => {
+  if (error.status !== 404 || !isOver(error)) throw error;
+});
 
 /** Says that an upload of unknown length ends at `offset`; of nothing, no file is made. */
 export const conclude = (token, path, offset) =>

@@ -5,10 +5,14 @@
  * `[path of its upload, end of the piece in bytes, time in ms]`.
  */
 
+import { later } from "./later.js";
+
 const DATABASE = "encounters.films";
 const PIECES = "pieces";
+/** For which a database may keep whoever opens it waiting: some browsers' hang for good. */
+const OPEN_MS = 5_000;
 /** Long after the server has taken every film for ended that was left open. */
-const OLD_MS = 24 * 60 * 60 * 1_000;
+export const OLD_MS = 24 * 60 * 60 * 1_000;
 
 const settled = (request) => new Promise((resolve, reject) => {
   request.onsuccess = () => resolve(request.result);
@@ -21,7 +25,15 @@ function database() {
   opening ??= (async () => {
     const request = indexedDB.open(DATABASE, 1);
     request.onupgradeneeded = () => request.result.createObjectStore(PIECES);
-    return settled(request);
+    const opened = settled(request).then((found) => {
+      found.onversionchange = () => found.close(); // of a page of another version, or of who clears the site's data
+      return found;
+    });
+    const tooLong = new Promise((_, reject) => {
+      request.onblocked = () => reject(new Error("Another page keeps the database."));
+      later(OPEN_MS).then(() => reject(new Error("The database does not open.")));
+    });
+    return Promise.race([opened, tooLong]);
   })();
   return opening;
 }

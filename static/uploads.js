@@ -1,6 +1,6 @@
 /** Sending a file that was chosen, in pieces, so that it goes on where it stopped, even after the page was closed. */
 
-import { announce, append, standOf, trying } from "./tus.js";
+import { announce, append, isOver, mayGoOn, standOf, trying } from "./tus.js";
 
 /** Two of the parts in which a bucket has it: smaller pieces would be put down and fetched again on the way. */
 const PIECE_BYTES = 16 * 1024 * 1024;
@@ -8,10 +8,14 @@ const PIECE_BYTES = 16 * 1024 * 1024;
 const FIRST_PIECE_BYTES = 64 * 1024;
 /** For an answer once a piece was sent: the server may have a large file to put together. */
 const ANSWER_MS = 300_000;
-/** Tries in a row that brought nothing before it is left to the person. */
+/** Tries in a row, none of which got to the end of its piece, before it is left to the person. */
 const TRIES = 8;
 
 const GONE = new Set([403, 404, 410]);
+const isGone = (error) => GONE.has(error.status) && isOver(error);
+
+/** An access that has ended is left to the person at once: their page knows no other. */
+const goesOn = (error) => mayGoOn(error) && error.status !== 401;
 
 /** Pieces end where parts do, wherever they begin. */
 const endOfPiece = (from) => (from === 0 ? FIRST_PIECE_BYTES : (Math.floor(from / PIECE_BYTES) + 1) * PIECE_BYTES);
@@ -34,7 +38,7 @@ export async function sendFile(file, { token, path, about, begun, progress, sign
       ({ offset } = await standOf(token, path, signal));
       isKnown = true;
     } catch (error) {
-      if (isKnown || signal.aborted || !GONE.has(error.status)) throw error;
+      if (isKnown || signal.aborted || !isGone(error)) throw error;
       path = null;
     }
   }
@@ -58,5 +62,5 @@ export async function sendFile(file, { token, path, about, begun, progress, sign
     return false;
   }
 
-  for (let whole = false; !whole;) whole = await trying(sendNext, { tries: TRIES, signal });
+  for (let whole = false; !whole;) whole = await trying(sendNext, { goesOn, tries: TRIES, signal });
 }

@@ -39,6 +39,25 @@ KEPT_TO = """
 """
 
 
+#: Keeps a piece of a film as the page does; `keys` are those of all that is kept then.
+KEEP = """
+    ([path, minutes]) => new Promise((resolve, reject) => {
+      const opening = indexedDB.open("encounters.films", 1);
+      opening.onupgradeneeded = () => opening.result.createObjectStore("pieces");
+      opening.onerror = () => reject(opening.error);
+      opening.onsuccess = () => {
+        const pieces = opening.result.transaction("pieces", "readwrite").objectStore("pieces");
+        if (path) pieces.put(new Blob(["x"]), [path, 1, Date.now() - minutes * 60_000]);
+        const keys = pieces.getAllKeys();
+        keys.onsuccess = () => {
+          opening.result.close();
+          resolve(keys.result.map(([of]) => of));
+        };
+      };
+    })
+"""
+
+
 async def recordings(lesson: Class) -> list[dict[str, Any]]:
     path = f"/sessions/{lesson.room_name}/recordings"
     answer = await lesson.call("GET", path)
@@ -316,6 +335,29 @@ async def test_what_waited_in_a_tab_that_was_closed_is_sent_by_the_next(gather: 
     again.forget_the_network()
 
 
+async def test_what_nobody_came_back_for_goes_after_a_day_whoever_has_the_page_open(gather: Gather) -> None:
+    lesson = await gather()
+    page = (await lesson.enter(STUDENT)).page
+    await page.clock.install()
+    await page.goto(lesson.servers[0].url)
+    await expect(page.locator("#entry")).to_be_visible()
+
+    async def comes_to(*paths: str) -> None:
+        async def are() -> bool:
+            return bool(await page.evaluate(KEEP, ["", 0]) == list(paths))
+
+        await until(are, f"what is kept is {paths}")
+
+    day = 24 * 60
+    await page.evaluate(KEEP, ["/uploads/1", day + 1])
+    await page.evaluate(KEEP, ["/uploads/2", day - 30])
+    await page.evaluate(KEEP, ["/uploads/3", day - 90])
+    await page.reload()
+    await comes_to("/uploads/2", "/uploads/3")
+    await page.clock.fast_forward("01:00:00")
+    await comes_to("/uploads/3")
+
+
 async def test_a_page_in_which_too_much_waits_stops_recording_says_so_and_goes_on_when_it_has_come(
     gather: Gather,
 ) -> None:
@@ -326,7 +368,7 @@ async def test_a_page_in_which_too_much_waits_stops_recording_says_so_and_goes_o
     first = await record(lesson)
     await teacher.page.route(UPLOADS, lambda route: route.abort())
     film, toasts = teacher.page.locator("#film"), teacher.page.locator("#toasts")
-    halted = "Nothing more is recorded until the server can be reached"
+    halted = "Nothing more is recorded until what waits has been sent."
     await expect(toasts).to_contain_text(halted, timeout=3 * WAIT_SECONDS * 1_000)
     await expect(film).to_contain_text(halted)
     assert await begun(teacher) == [first]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
@@ -21,6 +22,8 @@ from tests.support.servers import Server
 
 #: One browser, one server and one loop for all; each test has a lesson and windows of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+STATIC = Path(__file__).parents[2] / "static"
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -66,6 +69,29 @@ async def test_a_reload_brings_everything_back_and_nobody_hears_of_it(windows: t
     await student.say("<after it>")
     await expect(teacher.messages).to_contain_text("<after it>")
     assert await teacher.texts() == await student.texts() == ["<before the reload>", "<after it>"]
+
+
+async def test_a_page_goes_on_with_a_token_of_nobody_else(lesson: Class) -> None:
+    teacher = await lesson.enter(TEACHER)
+    # As when the server says that the access ends, and no new token is to be had without asking.
+    source = await asyncio.to_thread((STATIC / "session.js").read_text)
+    ends = 'become("live", { tokenEnds: "2100-01-01T00:00:00Z" });'
+    assert source.count('become("live");') == 1
+    source = source.replace('become("live");', ends)
+    await teacher.page.route(
+        "**/static/session.js", lambda route: route.fulfill(body=source, content_type="text/javascript")
+    )
+    await teacher.page.reload()
+    banner = teacher.page.locator("#banner")
+    await expect(banner).to_contain_text("Paste a new access token to stay")
+    for user_id in (STUDENT, TEACHER):
+        await banner.get_by_label("New access token").fill(await lesson.token(user_id))
+        await banner.get_by_role("button", name="Continue").click()
+        if user_id == STUDENT:
+            await expect(banner).to_contain_text("This access token is somebody else’s.")
+    await expect(banner).to_be_hidden()
+    await teacher.say("<still me>")
+    await expect(teacher.messages).to_contain_text("<still me>")
 
 
 async def test_a_person_who_leaves_is_gone_from_the_list(windows: tuple[Window, Window]) -> None:

@@ -8,17 +8,21 @@ globalThis.localStorage = { kept: new Map(), getItem: (key) => localStorage.kept
 
 /** Web Locks of one browser, as far as films need them. */
 const held = new Set();
+let refuses = false; // as where the browser keeps nothing for the site
+const denied = async () => { throw new DOMException("The request was denied.", "SecurityError"); };
 const locks = {
   async request(name, { ifAvailable }, act) {
+    if (refuses) return denied();
     if (ifAvailable && held.has(name)) return act(null);
     held.add(name);
     return Promise.resolve(act({ name })).finally(() => held.delete(name));
   },
-  query: async () => ({ held: [...held].map((name) => ({ name })) }),
+  query: async () => (refuses ? denied() : { held: [...held].map((name) => ({ name })) }),
 };
 Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
 
-const { announceFilm, hold, isHeld, openSender, takeOver } = await import("../../static/films.js");
+const { announceFilm, dropOld, openSender, takeOver } = await import("../../static/films.js");
+const { hold, isHeld } = await import("../../static/locks.js");
 const { goingOn } = await import("../../static/unsent.js");
 
 const settle = () => new Promise((resolve) => { setTimeout(resolve, 1); });
@@ -233,13 +237,85 @@ test("of what is kept of a film, that is sent which the server lacks, as far as 
 test("what a page of this browser still sends is not ended by another", async () => {
   const there = server();
   left();
-  const letGo = await hold(PATH);
-  assert.ok(await isHeld(PATH));
+  const letGo = await hold(`${KEY} ${PATH}`);
+  assert.ok(await isHeld(`${KEY} ${PATH}`));
   assert.equal(await endAll({ userId: "u", ref: "r" }), 0);
   assert.equal(there.requests.length, 0);
   letGo();
   await settle();
-  assert.equal(await isHeld(PATH), false);
+  assert.equal(await isHeld(`${KEY} ${PATH}`), false);
+});
+
+test("locks that the browser refuses stop nothing, and nothing is taken over where nobody knows who lives", async () => {
+  const there = server();
+  refuses = true;
+  try {
+    await sendAll(sender());
+    assert.equal(there.length, 18);
+    left();
+    assert.equal(await endAll({ userId: "u", ref: "r" }), 0);
+    assert.equal(await isHeld(`${KEY} ${PATH}`), false);
+    assert.equal(await hold("other", { alone: true, without: null }), null);
+    (await hold("other", { alone: true }))();
+  } finally {
+    refuses = false;
+  }
+});
+
+test("a film for which nobody came back in a day is forgotten, also by who is somebody else", async () => {
+  const young = { userId: "u", ref: "r", at: Date.now() - 23 * 60 * 60 * 1_000 };
+  const old = { userId: "another", ref: "another", at: Date.now() - 25 * 60 * 60 * 1_000 };
+  localStorage.setItem(KEY, JSON.stringify({ "/uploads/young": young, "/uploads/old": old }));
+  await dropOld();
+  assert.deepEqual(open(), { "/uploads/young": young });
+  localStorage.setItem(KEY, "{}");
+});
+
+test("of a film whose server answers without saying how far it came, nothing is thrown away", async () => {
+  const there = server();
+  const { send } = XMLHttpRequest.prototype;
+  let isProxys = 0;
+  XMLHttpRequest.prototype.send = function answered(body) {
+    if (isProxys) this.end({ status: 200, headers: {}, text: "<html>Sign in to this network</html>" });
+    else send.call(this, body);
+    isProxys -= isProxys && 1;
+  };
+  const film = sender();
+  film.add(new Blob(["one"]));
+  await settle();
+  isProxys = 2;
+  film.add(new Blob(["two"]));
+  film.end();
+  await film.done;
+  assert.equal(there.bytes, "onetwo");
+});
+
+test("a film of nothing, whose giving up was not answered, is given up", async () => {
+  const there = server((_number, method) => (method === "DELETE" && !there.deleted ? (there.deleted = true, "before") : null));
+  const film = sender();
+  film.end();
+  await film.done;
+  assert.deepEqual(there.requests.map(({ method }) => method), ["DELETE", "DELETE"]);
+});
+
+test("where a proxy takes no large bodies, smaller ones are sent", async () => {
+  const KIB = 1024;
+  const sizes = [];
+  let offset = 0;
+  answerRequests((request) => {
+    const { method, body } = request;
+    const size = body?.size ?? 0;
+    if (method === "PATCH" && size) sizes.push(size / KIB);
+    if (size > 1_024 * KIB) return request.end({ status: 413, text: "<html>Request Entity Too Large" });
+    offset += size;
+    return request.end({ status: 204, headers: { "Upload-Offset": String(offset) } });
+  });
+  const film = sender();
+  film.add(new Blob([new Uint8Array(9_000 * KIB)]));
+  film.end();
+  await film.done;
+  assert.deepEqual(sizes.slice(0, 5), [8_192, 4_096, 2_048, 1_024, 1_024]);
+  assert.equal(offset, 9_000 * KIB);
 });
 
 test("a store of the browser that is broken stops nothing", async () => {

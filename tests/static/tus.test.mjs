@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { announce, conclude, isOver, metadata, standOf, trying } from "../../static/tus.js";
+import { announce, append, conclude, giveUp, isOver, metadata, standOf, trying } from "../../static/tus.js";
 import { answerRequests } from "./requests.mjs";
 
 const token = () => "t";
@@ -42,6 +42,19 @@ test("an upload ends where it stands, and of nothing no file is made", async () 
   await conclude(token, "/uploads/1", 0);
   assert.deepEqual(asked.map(({ method }) => method), ["PATCH", "DELETE"]);
   assert.deepEqual([asked[0].headers["Upload-Offset"], asked[0].headers["Upload-Length"], asked[0].body], ["7", "7", null]);
+});
+
+test("an answer without what the server says in headers is none", async () => {
+  answering({ status: 201 }, { status: 200 }, { status: 204 });
+  await assert.rejects(announce(token, { about: {} }), { status: 0 });
+  await assert.rejects(standOf(token, "/uploads/1"), { status: 0 });
+  await assert.rejects(append(token, "/uploads/1", 0, new Blob(["x"])), { status: 0 });
+});
+
+test("an upload that the server does not know is forgotten; what a proxy says of it is no such word", async () => {
+  answering({ status: 404, text: JSON.stringify({ error: "upload_not_found", status_code: 404 }) }, { status: 404, text: "<html>" });
+  await giveUp(token, "/uploads/1");
+  await assert.rejects(giveUp(token, "/uploads/1"), { status: 404 });
 });
 
 test("pauses between tries grow to a most, and the server's own wish counts more", async () => {

@@ -52,7 +52,7 @@ test("a file goes in pieces that end where parts do, the first a small one, and 
   assert.deepEqual(heard, { begun: ["/uploads/1"], progress: [0, FIRST, FIRST + MIB, 16 * MIB, 32 * MIB, 40 * MIB] });
 });
 
-for (const status of [500, 502, 503, 504, 408, 429]) {
+for (const status of [500, 502, 503, 504, 408, 425, 429]) {
   test(`after a ${status} of a proxy the server is asked how far it came, and it goes on`, async () => {
     const asked = serve((one, number) => {
       if (number === 3) return html(status);
@@ -65,14 +65,21 @@ for (const status of [500, 502, 503, 504, 408, 429]) {
   });
 }
 
-for (const status of [401, 425]) {
-  test(`after a ${status} it goes on: the page may have a new token by then`, async () => {
-    const asked = serve((one, number) => {
-      if (number === 2) return reply(status, { "Retry-After": "0.001" });
-      return one.method === "HEAD" ? at(0) : accept(one);
-    });
-    await send().done;
-    assert.deepEqual(asked.slice(0, 4).map(({ method }) => method), ["POST", "PATCH", "HEAD", "PATCH"]);
+test("an access that has ended is told at once, in the server’s words", async () => {
+  const ended = refusal(401, "token_expired", "Your access has ended.");
+  const asked = serve((one, number) => (number === 2 ? ended : accept(one)));
+  await assert.rejects(send().done, { status: 401, message: "Your access has ended." });
+  assert.equal(asked.length, 2);
+  const later = serve(({ method }) => (method === "HEAD" ? reply(401) : ended));
+  await assert.rejects(send({ path: "/uploads/1" }).done, { status: 401, message: "Your access has ended." });
+  assert.deepEqual(later.map(({ method }) => method), ["HEAD", "GET"]);
+});
+
+for (const status of [403, 404]) {
+  test(`an upload of another day, of which a proxy says ${status}, is not begun anew`, async () => {
+    const asked = serve((one) => (one.method === "POST" ? accept(one) : html(status)));
+    await assert.rejects(send({ path: "/uploads/0" }).done, { status });
+    assert.deepEqual(asked.map(({ method }) => method), ["HEAD", "GET"]);
   });
 }
 

@@ -182,6 +182,33 @@ async def test_a_recording_whose_only_page_is_gone_without_a_word_is_over_minute
     }
 
 
+async def test_a_recording_whose_only_page_is_gone_before_anything_came_is_over_minutes_later(app: App) -> None:
+    lesson = await record(app)
+    path = await lesson.begin()
+    await rest(app, path, FILM_EXPIRY.total_seconds() + 1)
+    assert (await lesson.recordings())[lesson.recording_id]["status"] == "processing"
+    assert (await app.call("teach", "POST", f"/sessions/{lesson.session_id}/start-recording")).status == 200
+
+
+async def test_a_film_of_which_nothing_came_ends_no_recording_that_goes_on(app: App, film: bytes) -> None:
+    lesson = await record(app)
+    given_up = await lesson.begin()
+    assert (await app.call("teach", "DELETE", given_up, headers=TUS)).status == 204
+    assert (await lesson.recordings())[lesson.recording_id]["status"] == "recording", "its page said so, and lives"
+    laptop = await lesson.begin("laptop")
+    await rest(app, laptop, FILM_LEASE_SECONDS + 1)
+    tablet = await lesson.begin("tablet")
+    await append(app, "teach", tablet, 0, film[:PIECE])
+    await rest(app, laptop, FILM_EXPIRY.total_seconds())
+    assert (await lesson.recordings())[lesson.recording_id]["status"] == "recording", "another page makes it"
+    await lesson.stop()
+    again = await app.call("teach", "POST", f"/sessions/{lesson.session_id}/start-recording")
+    assert again.body["recordingId"] != lesson.recording_id
+    await rest(app, tablet, FILM_EXPIRY.total_seconds() + 1)
+    later = (await lesson.recordings())[again.body["recordingId"]]
+    assert later["status"] == "recording", "it is another recording’s film"
+
+
 async def test_a_recording_that_another_page_makes_goes_on_when_the_first_is_taken_for_gone(
     app: App, film: bytes
 ) -> None:
