@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -90,6 +91,9 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 #: committed meanwhile. Each run sees what the run before collided with, so a second collision needs a second
 #: writer in that moment.
 APPEND_ATTEMPTS: Final = 5
+#: Deadlocks after which a batch is given up, and seconds for which it stays away after each of those before.
+DEADLOCKS: Final = 3
+GIVE_WAY_SECONDS: Final = 0.05
 _ID_UNIQUE: Final = "session_messages_pkey"
 _CLIENT_ID_UNIQUE: Final = "session_messages_client_id_unique"
 
@@ -147,7 +151,7 @@ async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False
     ids are found are not written twice. Raises Refused when a row breaks a constraint (nothing of its session is
     written; what others have, the next try finds by its ids).
     """
-    attempts, statement, gave_way = 1, _APPEND, False
+    attempts, statement, gave_way = 1, _APPEND, 0
     while True:
         try:
             return await _append(pool, batch, again=again, statement=statement)
@@ -159,10 +163,12 @@ async def append(pool: Pool, batch: Sequence[NewMessage], *, again: bool = False
             statement = _APPEND_UNKNOWN
             attempts += 1
         except Deadlocked:
-            if gave_way:
+            gave_way += 1
+            if gave_way == DEADLOCKS:
                 raise
-            # Whoever was in the way has gone on. What was written before, of other sessions, is found by its ids.
-            gave_way = again = True
+            # A lock goes to whoever asks first when it is free, not to whoever waits: they have to wake up before.
+            await asyncio.sleep(GIVE_WAY_SECONDS)
+            again = True  # what was written before, of other sessions, is found by its ids
 
 
 async def _append(pool: Pool, batch: Sequence[NewMessage], *, again: bool, statement: str) -> list[Appended | NotTaken]:
