@@ -160,8 +160,7 @@ class LocalStore:
     async def resume(self, key: str, state: str) -> LocalUpload:
         source, offset = self._on_its_way(state)
         try:
-            file = await _in_thread(partial(_open, source, "r+b"))
-            await _in_thread(partial(_cut, file, offset))
+            file = await _in_thread(partial(_open_at, source, offset))
         except FileNotFoundError:
             await self._check_mounted()
             raise ObjectMissing(key) from None
@@ -264,8 +263,9 @@ def _state(name: str, offset: int) -> str:
     return f"{name}:{offset}"
 
 
-def _cut(file: FileIO, offset: int) -> None:
-    """Take off what was written and not kept. Raises FileNotFoundError where not even that is there."""
+def _open_at(path: Path, offset: int) -> FileIO:
+    """What was written and not kept is taken off. Raises FileNotFoundError where not even that is there."""
+    file = _open(path, "r+b")
     try:
         if file.seek(0, os.SEEK_END) < offset:
             raise FileNotFoundError(file.name)
@@ -274,6 +274,7 @@ def _cut(file: FileIO, offset: int) -> None:
     except OSError:
         file.close()
         raise
+    return file
 
 
 def _write_all(file: FileIO, data: bytearray) -> None:

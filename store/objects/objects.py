@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from io import IOBase
 from typing import Final, Protocol, TypeVar
 
 from store.errors import Away
@@ -117,13 +118,15 @@ class ObjectStore(Protocol):
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """`work` in a thread. Who is cancelled meanwhile waits for its end: it may be using a file that is closed next."""
+    """`work` in a thread. Who is cancelled meanwhile waits for its end: it may be using a file that is closed next. A
+    file that it opened is closed then, as nobody gets it."""
     working = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         await asyncio.wait((working,))
-        working.exception()  # nobody asks for it any more
+        if working.exception() is None and isinstance(opened := working.result(), IOBase):
+            opened.close()
         raise
 
 

@@ -10,6 +10,7 @@ import threading
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 
 import aiohttp
@@ -520,3 +521,22 @@ async def test_who_is_cancelled_waits_for_the_thread_that_uses_their_file() -> N
     with pytest.raises(asyncio.CancelledError):
         await using
     assert not ended
+
+
+async def test_a_file_that_was_opened_for_somebody_who_is_gone_is_closed(tmp_path: Path) -> None:
+    began, may_open = threading.Event(), threading.Event()
+    opened: list[FileIO] = []
+
+    def work() -> FileIO:
+        began.set()
+        may_open.wait(WAIT_SECONDS)
+        opened.append((tmp_path / "file").open("xb", buffering=0))
+        return opened[0]
+
+    opening = asyncio.create_task(in_thread(work))
+    await asyncio.to_thread(began.wait, WAIT_SECONDS)
+    opening.cancel()
+    may_open.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert opened[0].closed
