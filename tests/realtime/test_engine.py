@@ -571,12 +571,18 @@ async def test_a_client_that_does_not_poll_is_cut(start_site: StartSite) -> None
     assert (await site.get(poller.query))[0] == 400
 
 
+def is_polled(connection: Connection) -> bool:
+    """A poll waits for something to be told."""
+    outbox = connection.socket.outbox
+    return outbox is not None and outbox._news is not None and not outbox._news.done()
+
+
 async def test_a_poll_that_waits_is_answered_when_the_connection_ends(site: Site) -> None:
     for goodbye in ("client", "server", "overflow"):
         poller = await site.poller()
         connection = site.door.connections[-1]
         polling = asyncio.create_task(site.get(poller.query))
-        await asyncio.sleep(0.02)
+        await until(partial(is_polled, connection))
         if goodbye == "client":
             await poller.post("1")
         elif goodbye == "server":
