@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 # Test files at a time where all of them run: they wait more than they compute.
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 3
 BIN := .venv/bin
 CLIENT := static/vendor/socket.io.esm.min.js
 MANIFESTS := pyproject.toml constraints.txt setup.py package.json package-lock.json
