@@ -10,9 +10,11 @@ from typing import Protocol
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from tests.support import postgres, tokens
+from tests.support.apps import App, running_app
 from tests.support.buckets import BUCKET, ENVIRONMENT, S3Servers
 from tests.support.clients import BOTH_TRANSPORTS, Client
 from tests.support.nginx import Nginx
@@ -198,6 +200,14 @@ def private_cluster(postgres_version: int) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.remove()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_app(clusters: Clusters) -> AsyncIterator[App]:
+    """An application for all tests of a file in which nothing changes; they run in the file's loop."""
+    with postgres.new_database(clusters) as dsn:
+        async with running_app(dsn) as app:
+            yield app
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,6 @@ from handlers.http.routes import Route, demo_routes, routes
 from tests.support.apps import Answer, App, contents, running_app
 from tests.support.families import SECRET_WORDS, Family, body_for, fill, form_for, make_family, parameters
 from tests.support.lessons import STRANGERS
-from tests.support.postgres import Clusters, new_database
 from tests.support.tokens import SECRET, mint
 
 PRIVATE: Final = [route for route in routes() if not route.public]
@@ -53,14 +52,6 @@ async def theirs(app: App) -> Family:
 @pytest.fixture
 async def ours(app: App) -> Family:
     return await make_family(app, student="kid2", teacher="teach2", parent="mum2")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_app(clusters: Clusters) -> AsyncIterator[App]:
-    """An application for all tests in which nothing changes."""
-    with new_database(clusters) as database:
-        async with running_app(database) as app:
-            yield app
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

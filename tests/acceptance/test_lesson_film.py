@@ -134,6 +134,18 @@ async def in_the_video(lesson: Class) -> Window:
     return teacher
 
 
+async def hold_back(viewer: Window) -> asyncio.Event:
+    """Nothing of a film leaves the window before the event is set."""
+    gate = asyncio.Event()
+
+    async def wait(route: Route) -> None:
+        await gate.wait()
+        await route.continue_()
+
+    await viewer.page.route(UPLOADS, wait)
+    return gate
+
+
 def agree_to_leave(viewer: Window) -> list[str]:
     """Say yes whenever the page asks whether to leave it; what it asked."""
     asked: list[str] = []
@@ -250,13 +262,7 @@ async def test_after_the_stop_the_page_is_not_left_unasked_until_all_is_sent(gat
     lesson = await gather()
     teacher = await in_the_video(lesson)
     await record(lesson)
-    gate = asyncio.Event()
-
-    async def wait(route: Route) -> None:
-        await gate.wait()
-        await route.continue_()
-
-    await teacher.page.route(UPLOADS, wait)
+    gate = await hold_back(teacher)
     await press(teacher, "Stop recording")
     await expect(teacher.page.locator("#film")).to_contain_text(re.compile("is being sent: .* to go"))
     asked = asyncio.get_running_loop().create_future()
@@ -386,13 +392,7 @@ async def test_no_file_is_asked_for_while_a_film_is_on_its_way(gather: Gather) -
     lesson = await gather()
     teacher, elsewhere = await in_the_video(lesson), await lesson.enter(TEACHER)
     await record(lesson)
-    gate = asyncio.Event()
-
-    async def wait(route: Route) -> None:
-        await gate.wait()
-        await route.continue_()
-
-    await teacher.page.route(UPLOADS, wait)
+    gate = await hold_back(teacher)
     await press(teacher, "Stop recording")
     for viewer in (teacher, elsewhere):
         dialog = await viewer.recordings()

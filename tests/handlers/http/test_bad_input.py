@@ -13,7 +13,6 @@ from domain import uploads
 from handlers.http.routes import Route, routes
 from tests.support.apps import Answer, App, contents, running_app
 from tests.support.families import Family, body_for, fill, make_family, parameters
-from tests.support.postgres import Clusters, new_database
 
 WITH_BODIES: Final = [route for route in routes() if body_for(route) is not None]
 JSON: Final = {"Content-Type": "application/json"}
@@ -71,14 +70,6 @@ async def app(database: str) -> AsyncIterator[App]:
 @pytest.fixture
 async def family(app: App) -> Family:
     return await make_family(app, student="kid", teacher="teach", parent="gran")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_app(clusters: Clusters) -> AsyncIterator[App]:
-    """An application for all tests in which nothing changes."""
-    with new_database(clusters) as database:
-        async with running_app(database) as app:
-            yield app
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
